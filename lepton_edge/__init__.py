@@ -1,0 +1,38 @@
+"""lepton-edge: trained models, made small and fast, pushed safely to devices, measured there."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from converters.api import load_model, quantize_model
+    from device_agent.local import Agent
+
+    from lepton_edge.bundle import Bundle
+    from lepton_edge.errors import LeptonError, UnsupportedOperatorError
+    from lepton_edge.version import VERSION as __version__  # noqa: N811 - the name that tools look for
+
+__all__ = ["Agent", "Bundle", "LeptonError", "UnsupportedOperatorError", "__version__", "load_model", "quantize_model"]
+
+_HOME = {
+    "Agent": ("device_agent.local", "Agent"),
+    "Bundle": ("lepton_edge.bundle", "Bundle"),
+    "LeptonError": ("lepton_edge.errors", "LeptonError"),
+    "UnsupportedOperatorError": ("lepton_edge.errors", "UnsupportedOperatorError"),
+    "__version__": ("lepton_edge.version", "VERSION"),
+    "load_model": ("converters.api", "load_model"),
+    "quantize_model": ("converters.api", "quantize_model"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used (PEP 562): importing lepton_edge imports no room."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'lepton_edge' has no attribute {name!r}")
+    module, attribute = _HOME[name]
+    value: object = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""From a user's sample to a model's input: the same code on host and device."""

@@ -1,0 +1,108 @@
+"""The runtimes that execute a variant's file, behind one protocol, for host and device alike.
+
+A runtime is one module in this package that defines `RUNTIME`; nothing else needs to know of it. Its library is
+imported when it is first asked for, so that a runtime which is not installed costs nothing.
+
+Source of the idea: docs/decisions/0002.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from lepton_edge.bundle.binding import Array, Arrays, check_inputs, from_file, to_file
+from lepton_edge.bundle.manifest import ModelSignature, Variant
+from lepton_edge.errors import RuntimeUnavailableError
+
+
+class Executor(Protocol):
+    """A loaded file. Speaks the file's own tensor names, types and axis orders."""
+
+    def execute(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Run once; inputs and outputs keyed by the file's tensor names. Raises SelfTestError on failure."""
+        ...
+
+
+class Runtime(Protocol):
+    """A library that executes files of one format."""
+
+    name: str
+    format: str
+
+    def version(self) -> str | None:
+        """The library's version; None where it is not installed."""
+        ...
+
+    def providers(self) -> list[str]:
+        """The back ends that it offers here."""
+        ...
+
+    def load(self, file: Path, *, threads: int) -> Executor:
+        """Load a file to run on `threads` threads.
+
+        Raises:
+            SelfTestError: the runtime does not take it.
+        """
+        ...
+
+
+class Session:
+    """A variant, loaded: takes and gives arrays of the model signature, and applies the bindings between."""
+
+    def __init__(self, executor: Executor, signature: ModelSignature, variant: Variant) -> None:
+        self.signature = signature
+        self.variant = variant
+        self._executor = executor
+        self._outputs = {spec.name: spec for spec in signature.outputs}
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """One inference.
+
+        Args:
+            inputs: by the signature's names; the first axis is the batch where the signature says so.
+
+        Raises:
+            DataError: the inputs do not fit the signature.
+            SelfTestError: the runtime failed.
+        """
+        checked = check_inputs(self.signature, inputs)
+        fed = {binding.tensor: to_file(binding, checked[binding.name]) for binding in self.variant.inputs}
+        given = self._executor.execute(fed)
+        results = {
+            binding.name: from_file(binding, given[binding.tensor], self._outputs[binding.name].dtype)
+            for binding in self.variant.outputs
+        }
+        return {name: results[name] for name in self._outputs}
+
+
+@cache
+def runtimes() -> dict[str, Runtime]:
+    """All runtimes that lepton-edge knows, by name, installed or not."""
+    found: dict[str, Runtime] = {}
+    for module in pkgutil.iter_modules(__path__):
+        runtime: Runtime = importlib.import_module(f"{__name__}.{module.name}").RUNTIME
+        if runtime.name in found:
+            raise RuntimeError(f"two runtimes are named {runtime.name}")
+        found[runtime.name] = runtime
+    return found
+
+
+def installed() -> dict[str, Runtime]:
+    """The runtimes that can be used here."""
+    return {name: runtime for name, runtime in runtimes().items() if runtime.version() is not None}
+
+
+def open_session(file: Path, signature: ModelSignature, variant: Variant, *, threads: int = 1) -> Session:
+    """Load a variant's file with its runtime.
+
+    Raises:
+        RuntimeUnavailableError: the runtime is unknown or not installed.
+        SelfTestError: the runtime does not take the file.
+    """
+    runtime = installed().get(variant.runtime)
+    if runtime is None:
+        raise RuntimeUnavailableError(f"variant {variant.name} needs the runtime {variant.runtime}, not installed here")
+    return Session(runtime.load(file, threads=threads), signature, variant)

@@ -1,0 +1,5 @@
+"""The installed version of lepton-edge."""
+
+import importlib.metadata
+
+VERSION = importlib.metadata.version("lepton-edge")
