@@ -1,0 +1,1 @@
+"""Brokers that run as child processes of a manager (or of a test)."""
