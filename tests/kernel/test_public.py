@@ -1,0 +1,74 @@
+"""The public face: names, laziness, exit statuses."""
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import lepton_edge
+from lepton_edge import errors
+from lepton_edge.cli import COMMANDS, main
+from lepton_edge.cli.output import ErrorCommand, Output
+
+
+def test_every_public_name_loads() -> None:
+    for name in lepton_edge.__all__:
+        assert getattr(lepton_edge, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = lepton_edge.nonsense
+
+
+def test_importing_the_kernel_imports_no_room_and_nothing_heavy() -> None:
+    code = "import sys, lepton_edge, lepton_edge.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"converters", "device_agent", "fleet", "onnx", "onnxruntime", "sqlalchemy", "rich", "numpy", "PIL"}
+    assert heavy.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def _failing(error: errors.LeptonError) -> click.Command:
+    @click.command(cls=ErrorCommand)
+    @click.pass_obj
+    def command(output: Output) -> None:
+        if output.as_json:
+            output.document({"ok": True})
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.BundleError("x.lep: truncated"), 1),
+        (errors.UsageError("no"), 2),
+        (errors.BudgetError("over"), 3),
+        (errors.RolledBackError("back"), 4),
+    ],
+)
+def test_an_error_is_one_line_and_its_exit_status(error: errors.LeptonError, status: int) -> None:
+    result = CliRunner().invoke(_failing(error))
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert result.stderr == f"lepton-edge: {error}\n"
+
+
+def test_verbose_shows_the_traceback_and_json_stays_alone_on_stdout() -> None:
+    result = CliRunner().invoke(_failing(errors.BundleError("broken")), ["--json"])
+    assert json.loads(result.stdout) == {"ok": True}
+    assert "Traceback" not in result.stderr
+
+
+def test_wrong_usage_exits_2() -> None:
+    assert CliRunner().invoke(main, ["nonsense"]).exit_code == 2
