@@ -1,0 +1,134 @@
+"""What this device is: read from the kernel's files, so that nothing but the standard library is needed."""
+
+import logging
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from device_agent.core.choice import Device
+from lepton_edge.runtimes import Runtime, installed
+from lepton_edge.version import VERSION
+from lepton_edge.wire import messages
+
+_log = logging.getLogger(__name__)
+_TEXT = 256
+_MAX_FLAGS = 512
+_MODEL_KEYS = ("model name", "Model", "Hardware", "Processor")
+_FLAG_KEYS = ("flags", "Features")
+
+
+def probe(state: Path, labels: dict[str, str], *, root: Path = Path("/")) -> messages.Info:
+    """Look at this machine.
+
+    Args:
+        state: the agent's folder, whose disk counts; the nearest parent that exists is asked.
+        labels: as enrolled.
+        root: where /proc and /sys hang; a test has its own.
+
+    Returns:
+        What goes to d/{id}/info; what cannot be found out is empty or 0.
+    """
+    cpu = parse_cpuinfo(_read(root / "proc/cpuinfo"))
+    return messages.Info(
+        agent=VERSION,
+        system=f"{platform.system()} {platform.release()}"[:_TEXT],
+        machine=platform.machine()[:_TEXT],
+        cpu=(cpu[0] or platform.processor())[:_TEXT],
+        cpu_flags=[flag[:_TEXT] for flag in cpu[1][:_MAX_FLAGS]],
+        cores=_cores(),
+        memory=memory_bytes(root),
+        disk_free=_disk_free(state),
+        runtimes=_runtimes(),
+        labels=labels,
+    )
+
+
+def device_of(info: messages.Info) -> Device:
+    """What the choice of a variant needs of `info`."""
+    return Device(
+        machine=info.machine,
+        cpu_flags=frozenset(info.cpu_flags),
+        memory=info.memory,
+        runtimes={runtime.name: runtime.version for runtime in info.runtimes},
+    )
+
+
+def parse_cpuinfo(text: str) -> tuple[str, list[str]]:
+    """The CPU's model and flags out of /proc/cpuinfo, of x86 (`flags`) and ARM (`Features`).
+
+    Flags are those that every core has: big.LITTLE cores may differ, and a thread may run on any.
+    """
+    model, flags = "", None
+    for line in text.splitlines():
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key in _MODEL_KEYS and not model:
+            model = value
+        elif key in _FLAG_KEYS:
+            flags = set(value.split()) if flags is None else flags & set(value.split())
+    return model, sorted(flags or ())
+
+
+def memory_bytes(root: Path = Path("/")) -> int:
+    """The memory that this process may use: the machine's, or what its cgroup allows where that is less."""
+    totals = [
+        int(line.split()[1]) * 1024
+        for line in _read(root / "proc/meminfo").splitlines()
+        if line.startswith("MemTotal:")
+    ]
+    return min(totals + _cgroup_limits(root), default=0)
+
+
+def _cgroup_limits(root: Path) -> list[int]:
+    """Every limit from the process's cgroup up (version 2, and 1's memory controller)."""
+    limits = []
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base = root / ("sys/fs/cgroup/memory" if controllers else "sys/fs/cgroup")
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        folder = base / path.lstrip("/")
+        # In a container the path may be the host's, which is not mounted: then only the base itself answers.
+        for place in [folder, *folder.parents]:
+            if place.is_relative_to(base):
+                limits.append(_read(place / name).strip())
+    return [int(limit) for limit in limits if limit.isdecimal()]
+
+
+def _cores() -> int:
+    """The cores that this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _disk_free(state: Path) -> int:
+    place = state.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _runtimes() -> list[messages.RuntimeInfo]:
+    found = [_runtime(runtime) for runtime in installed().values()]
+    return [info for info in found if info is not None]
+
+
+def _runtime(runtime: Runtime) -> messages.RuntimeInfo | None:
+    """None where the library is installed and broken: the device has no such runtime then."""
+    try:
+        providers = runtime.providers()
+    except (ImportError, OSError) as error:
+        _log.warning("the runtime %s is installed but does not load: %s", runtime.name, error)
+        return None
+    return messages.RuntimeInfo(
+        name=runtime.name, version=(runtime.version() or "")[:_TEXT], providers=[name[:_TEXT] for name in providers]
+    )
+
+
+def _read(path: Path) -> str:
+    """A file of the kernel's; empty where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,1 @@
+"""What the device measured, kept on its disk until the manager has it."""
