@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from lepton_edge.bundle.binding import Array, Arrays, check_inputs, from_file, to_file
 from lepton_edge.bundle.manifest import ModelSignature, Variant
 from lepton_edge.errors import RuntimeUnavailableError
@@ -76,6 +78,26 @@ class Session:
             for binding in self.variant.outputs
         }
         return {name: results[name] for name in self._outputs}
+
+    def run_samples(self, samples: Mapping[str, Array]) -> Arrays:
+        """Run samples one after another, as requests do, and join their outputs: how golden.npz is made and checked.
+
+        A batch would not do: dynamic quantisation takes its scale from the whole batch, so that a sample's output
+        would depend on its neighbours.
+
+        Args:
+            samples: by the signature's names; along the first axis the samples, of which each run takes one, or as
+                many as a signature with a fixed first axis wants.
+
+        Raises:
+            DataError: the samples do not fit the signature.
+            SelfTestError: the runtime failed.
+        """
+        first = next(iter(self.signature.inputs)).shape[:1]
+        step = first[0] if first and isinstance(first[0], int) and first[0] > 0 else 1
+        count = len(next(iter(samples.values())))
+        runs = [self.run({name: array[i : i + step] for name, array in samples.items()}) for i in range(0, count, step)]
+        return {name: np.concatenate([np.atleast_1d(outputs[name]) for outputs in runs]) for name in self._outputs}
 
 
 @cache
