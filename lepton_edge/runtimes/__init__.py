@@ -17,7 +17,7 @@ import numpy as np
 
 from lepton_edge.bundle.binding import Array, Arrays, check_inputs, from_file, to_file
 from lepton_edge.bundle.manifest import ModelSignature, Variant
-from lepton_edge.errors import RuntimeUnavailableError
+from lepton_edge.errors import DataError, RuntimeUnavailableError
 
 
 class Executor(Protocol):
@@ -93,10 +93,15 @@ class Session:
             DataError: the samples do not fit the signature.
             SelfTestError: the runtime failed.
         """
-        first = next(iter(self.signature.inputs)).shape[:1]
+        if not self.signature.inputs or not samples or any(np.size(array) == 0 for array in samples.values()):
+            raise DataError("no samples to run")
+        first = self.signature.inputs[0].shape[:1]
         step = first[0] if first and isinstance(first[0], int) and first[0] > 0 else 1
-        count = len(next(iter(samples.values())))
-        runs = [self.run({name: array[i : i + step] for name, array in samples.items()}) for i in range(0, count, step)]
+        count = min(np.atleast_1d(array).shape[0] for array in samples.values())
+        runs = [
+            self.run({name: np.atleast_1d(array)[i : i + step] for name, array in samples.items()})
+            for i in range(0, count, step)
+        ]
         return {name: np.concatenate([np.atleast_1d(outputs[name]) for outputs in runs]) for name in self._outputs}
 
 
