@@ -103,8 +103,10 @@ def _distance_of_one(host: Array, device: Array) -> float:
     if not np.issubdtype(host.dtype, np.floating):
         return float(np.mean(host != device)) if host.size else 0.0
     want, got = host.astype(np.float64), device.astype(np.float64)
-    if not np.isfinite(got).all():
+    if not (np.isfinite(want).all() and np.isfinite(got).all()):
         return float("inf")
+    if not want.size:
+        return 0.0
     error, spread = float(np.sqrt(np.mean((got - want) ** 2))), float(np.std(want))
     if spread == 0.0:
         return 0.0 if error == 0.0 else float("inf")
