@@ -79,6 +79,22 @@ class Session:
         }
         return {name: results[name] for name in self._outputs}
 
+    def split_samples(self, samples: Mapping[str, Array]) -> list[Arrays]:
+        """Part samples (along the first axis) into the inputs of single runs.
+
+        Each run takes one sample, or as many as a signature with a fixed first axis wants.
+
+        Raises:
+            DataError: there are none.
+        """
+        if not self.signature.inputs or not samples or any(np.size(array) == 0 for array in samples.values()):
+            raise DataError("no samples to run")
+        first = self.signature.inputs[0].shape[:1]
+        step = first[0] if first and isinstance(first[0], int) and first[0] > 0 else 1
+        rows = {name: np.atleast_1d(array) for name, array in samples.items()}
+        count = min(len(array) for array in rows.values())
+        return [{name: array[i : i + step] for name, array in rows.items()} for i in range(0, count, step)]
+
     def run_samples(self, samples: Mapping[str, Array]) -> Arrays:
         """Run samples one after another, as requests do, and join their outputs: how golden.npz is made and checked.
 
@@ -86,22 +102,13 @@ class Session:
         would depend on its neighbours.
 
         Args:
-            samples: by the signature's names; along the first axis the samples, of which each run takes one, or as
-                many as a signature with a fixed first axis wants.
+            samples: by the signature's names, as `split_samples` takes them.
 
         Raises:
             DataError: the samples do not fit the signature.
             SelfTestError: the runtime failed.
         """
-        if not self.signature.inputs or not samples or any(np.size(array) == 0 for array in samples.values()):
-            raise DataError("no samples to run")
-        first = self.signature.inputs[0].shape[:1]
-        step = first[0] if first and isinstance(first[0], int) and first[0] > 0 else 1
-        count = min(np.atleast_1d(array).shape[0] for array in samples.values())
-        runs = [
-            self.run({name: np.atleast_1d(array)[i : i + step] for name, array in samples.items()})
-            for i in range(0, count, step)
-        ]
+        runs = [self.run(inputs) for inputs in self.split_samples(samples)]
         return {name: np.concatenate([np.atleast_1d(outputs[name]) for outputs in runs]) for name in self._outputs}
 
 
