@@ -1,0 +1,1 @@
+"""Questions to and rewritings of an ONNX graph that need no data."""

@@ -1,0 +1,66 @@
+"""Walks over nodes, nested graphs included, and what is known about operators."""
+
+from collections.abc import Iterator
+
+import onnx
+from onnx import defs
+
+from lepton_edge.errors import UnsupportedOperatorError
+
+_STANDARD = {"", "ai.onnx"}
+_ORT_DOMAINS = {"com.microsoft", "ai.onnx.ml"}
+_QUANTISED = {
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
+    "MatMulNBits",
+}
+
+
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node, those of the bodies of If, Loop and Scan too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from nodes(attribute.g)
+            for nested in attribute.graphs:
+                yield from nodes(nested)
+
+
+def node_label(node: onnx.NodeProto) -> str:
+    """How messages name a node: its name, else what it computes."""
+    return node.name or (node.output[0] if node.output else node.op_type)
+
+
+def check_operators(model: onnx.ModelProto, *, where: str) -> None:
+    """Refuse operators that nothing here can run, before any library meets them.
+
+    Raises:
+        UnsupportedOperatorError: naming the node, its type and its domain.
+    """
+    local = {(function.domain, function.name) for function in model.functions}
+    for node in nodes(model.graph):
+        known = node.domain in _ORT_DOMAINS or (
+            node.domain in _STANDARD and defs.has(node.op_type, "" if node.domain == "ai.onnx" else node.domain)
+        )
+        if not known and (node.domain, node.op_type) not in local:
+            raise UnsupportedOperatorError(
+                f"{where}: node {node_label(node)!r}: operator {node.op_type!r} of domain "
+                f"{node.domain or 'ai.onnx'!r} is unknown: export the model with standard ONNX operators",
+                operator=node.op_type,
+            )
+
+
+def is_quantised(model: onnx.ModelProto) -> bool:
+    """Whether the graph holds integer arithmetic already."""
+    return any(node.op_type in _QUANTISED for node in nodes(model.graph))
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """The version of the standard operators that the model is written in."""
+    return max((entry.version for entry in model.opset_import if entry.domain in _STANDARD), default=1)

@@ -1,0 +1,1 @@
+"""What a variant is worth: accuracy with intervals, speed and memory, all measured."""

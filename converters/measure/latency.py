@@ -1,0 +1,73 @@
+"""Latency of several files in one run, interleaved: what disturbs the machine disturbs all of them alike."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lepton_edge.bundle.binding import Arrays
+from lepton_edge.bundle.manifest import Latency
+from lepton_edge.runtimes import Session, runtimes
+
+WARM_UP = 5
+MIN_ROUNDS = 20
+MAX_ROUNDS = 400
+BUDGET_S = 3.0
+
+
+def measure_latency(
+    sessions: Mapping[str, Session], inputs: Arrays, *, budget_s: float = BUDGET_S
+) -> dict[str, list[float]]:
+    """Time single inferences, one of each file in turn.
+
+    Args:
+        sessions: by name.
+        inputs: samples by input name, the first axis the samples; taken in turn, one a round.
+        budget_s: about how long all rounds may take together, in seconds.
+
+    Returns:
+        Seconds, one a round, by name.
+    """
+    count = len(next(iter(inputs.values())))
+    samples = [{name: array[index : index + 1] for name, array in inputs.items()} for index in range(count)]
+    for session in sessions.values():
+        for _ in range(WARM_UP):
+            session.run(samples[0])
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    start = time.perf_counter()
+    for round_index in range(MAX_ROUNDS):
+        if round_index >= MIN_ROUNDS and time.perf_counter() - start > budget_s:
+            break
+        for name, session in sessions.items():
+            before = time.perf_counter()
+            session.run(samples[round_index % count])
+            times[name].append(time.perf_counter() - before)
+    return times
+
+
+def summarise(times: list[float], float_times: list[float], *, runtime: str, threads: int) -> Latency:
+    """The manifest's entry: quantiles in milliseconds."""
+    return Latency(
+        runtime=runtime,
+        version=runtimes()[runtime].version() or "",
+        provider="CPU",
+        threads=threads,
+        p50_ms=round(1e3 * float(np.quantile(times, 0.5)), 4),
+        p99_ms=round(1e3 * float(np.quantile(times, 0.99)), 4),
+        float_p50_ms=round(1e3 * float(np.quantile(float_times, 0.5)), 4),
+        place=cpu_model(),
+    )
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The CPU's own name, "" where the system does not tell."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return ""

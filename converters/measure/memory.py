@@ -1,0 +1,55 @@
+"""Memory that a loaded model needs, measured in a process of its own: `python -m converters.measure.memory FILE`.
+
+A process's peak never falls, so each file needs a fresh one.
+"""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+_KIB = 1 if sys.platform == "darwin" else 1024
+TIMEOUT_S = 120.0
+
+
+def peak_rss_bytes() -> int:
+    """The most memory that this process ever held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
+
+
+def measure_memory(file: Path) -> int:
+    """Bytes that loading `file` and running it once add to a fresh process; 0 where that cannot be told."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__, str(file)], capture_output=True, timeout=TIMEOUT_S, check=True
+        )
+        return max(0, int(done.stdout))
+    except (subprocess.SubprocessError, ValueError, OSError):
+        return 0
+
+
+def _load_and_run(file: str) -> None:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    feeds = {}
+    for value in session.get_inputs():
+        shape = [size if isinstance(size, int) else 1 for size in value.shape]
+        feeds[value.name] = np.zeros(shape, _dtype(value.type))
+    session.run(None, feeds)
+
+
+def _dtype(text: str) -> str:
+    """Give "tensor(float)" and the like numpy's name."""
+    kind = text.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(kind, kind)
+
+
+if __name__ == "__main__":
+    before = peak_rss_bytes()
+    _load_and_run(sys.argv[1])
+    sys.stdout.write(str(peak_rss_bytes() - before))

@@ -1,0 +1,82 @@
+"""The seam to ONNX Runtime on the host: what the runtime adapter of the kernel does not offer.
+
+Its errors share no base class below Exception, so they are listed here, once.
+"""
+
+import tempfile
+from pathlib import Path
+
+import onnx
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from lepton_edge.errors import ModelError, SelfTestError
+from lepton_edge.runtimes.onnxruntime import OnnxExecutor
+
+ERRORS = (
+    state.EPFail,
+    state.EngineError,
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.InvalidProtobuf,
+    state.ModelLoadCanceled,
+    state.NoModel,
+    state.NoSuchFile,
+    state.NotFound,
+    state.NotImplemented,
+    state.RuntimeException,
+)
+PROVIDERS = ["CPUExecutionProvider"]
+_ERROR_ONLY = 3
+_FATAL_ONLY = 4
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a foreign error, short enough for one line of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def options(*, threads: int, optimise: bool = True) -> onnxruntime.SessionOptions:
+    """Session options; without `optimise` every node runs as it is written (float kernels between Q and DQ)."""
+    made = onnxruntime.SessionOptions()
+    made.intra_op_num_threads = threads
+    made.inter_op_num_threads = 1
+    made.log_severity_level = _ERROR_ONLY
+    if not optimise:
+        made.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return made
+
+
+def open_plain(file: Path, *, threads: int, optimise: bool) -> OnnxExecutor:
+    """Load `file` with or without graph optimisation.
+
+    Raises:
+        SelfTestError: ONNX Runtime does not take it.
+    """
+    try:
+        session = onnxruntime.InferenceSession(
+            str(file), options(threads=threads, optimise=optimise), providers=PROVIDERS
+        )
+    except ERRORS as cause:
+        raise SelfTestError(f"{file.name}: ONNX Runtime cannot load it: {first_line(cause)}") from cause
+    return OnnxExecutor(session, file.name)
+
+
+def simplified(model: onnx.ModelProto, *, where: str) -> onnx.ModelProto:
+    """Fold constants and batch norm, drop dead nodes: ORT's basic level, which keeps to standard operators.
+
+    Raises:
+        ModelError: ONNX Runtime does not take the model.
+    """
+    with tempfile.TemporaryDirectory(prefix="lepton-edge-") as folder:
+        target = Path(folder) / "simplified.onnx"
+        how = options(threads=1)
+        how.log_severity_level = _FATAL_ONLY
+        how.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        how.optimized_model_filepath = str(target)
+        try:
+            onnxruntime.InferenceSession(model.SerializeToString(), how, providers=PROVIDERS)
+        except ERRORS as cause:
+            raise ModelError(f"{where}: ONNX Runtime cannot load it: {first_line(cause)}") from cause
+        return onnx.load(target)
