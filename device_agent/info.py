@@ -90,9 +90,8 @@ def _cgroup_limits(root: Path) -> list[int]:
         name = "memory.limit_in_bytes" if controllers else "memory.max"
         folder = base / path.lstrip("/")
         # In a container the path may be the host's, which is not mounted: then only the base itself answers.
-        for place in [folder, *folder.parents]:
-            if place.is_relative_to(base):
-                limits.append(_read(place / name).strip())
+        places = [place for place in (folder, *folder.parents) if place.is_relative_to(base)]
+        limits += [_read(place / name).strip() for place in places]
     return [int(limit) for limit in limits if limit.isdecimal()]
 
 

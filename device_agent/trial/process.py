@@ -63,12 +63,14 @@ def _run(
             stdout=output,
             stderr=output,
             pass_fds=(lifeline, result.fileno()),
+            start_new_session=True,  # Ctrl-C is for the agent; a child that it hit would look like a bad variant
         ) as child:
             try:
                 return child.wait(timeout_s)
             except subprocess.TimeoutExpired:
-                child.kill()
                 return None
+            finally:
+                child.kill()  # does nothing to one that has ended
     finally:
         os.close(lifeline)
         os.close(ours)
