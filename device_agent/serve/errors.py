@@ -12,6 +12,12 @@ class UnknownModelError(LeptonError):
     code = "unknown-model"
 
 
+class PayloadTooLargeError(LeptonError):
+    """A request with more bytes than the device takes (413)."""
+
+    code = "too-large"
+
+
 class OverloadedError(LeptonError):
     """More requests wait than the device is ready to hold; try again later (503)."""
 
