@@ -1,0 +1,94 @@
+"""`make bench`: print the tables of docs/benchmarks.md.
+
+Ratios are of one run: the float model and its peer are measured interleaved with ours, because machines are noisy.
+"""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT.parent / "shared" / "data"
+EFFICIENTNET = ROOT / "build" / "efficientnet-lite0.onnx"
+
+
+def main() -> None:
+    print(f"{_cpu()}; Python {platform.python_version()}; " + "; ".join(map(_version, ("onnxruntime", "numpy", "onnx"))))
+    for bench in BENCHES:
+        print(f"\n## {bench.__doc__}\n")
+        bench()
+
+
+def demo_model() -> None:
+    """The demo's models: int8 against float, on samples used neither for training nor for calibration"""
+    from lepton_edge.demo import digits
+
+    images, labels = digits.held_out()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, truth in (("digits", labels), ("parity", labels % 2)):
+            _save_samples(Path(folder) / "data.npz", images, truth)
+            options = ["--data", f"{folder}/data.npz", "--calibration", "100", "--budget", "0.5"]
+            _convert(ROOT / "lepton_edge" / "demo" / f"{name}.onnx", Path(folder), options)
+
+
+def efficientnet() -> None:
+    """EfficientNet-Lite0 (real weights) on 250 ImageNet images, one a class"""
+    preprocess = EFFICIENTNET.with_suffix(".toml")
+    if not EFFICIENTNET.exists() or not DATA.exists():
+        print(f"skipped: needs {EFFICIENTNET.relative_to(ROOT)} (python benchmarks/efficientnet_lite0.py makes it) and the images")
+        return
+    options = ["--data", str(DATA / "imagenet-dev250"), "--preprocess", str(preprocess), "--calibration", "50"]
+    with tempfile.TemporaryDirectory() as folder:
+        _convert(EFFICIENTNET, Path(folder), options)
+
+
+def agent_footprint() -> None:
+    """The agent in a clean environment (extras agent and ort)"""
+    subprocess.run([sys.executable, ROOT / "benchmarks" / "agent_footprint.py"], check=True)
+
+
+BENCHES: list[Callable[[], None]] = [demo_model, efficientnet, agent_footprint]
+
+
+def _save_samples(path: Path, images: object, labels: object) -> None:
+    import numpy as np
+
+    np.savez(path, x=np.asarray(images), y=np.asarray(labels))
+
+
+def _convert(model: Path, folder: Path, options: list[str]) -> None:
+    words = [sys.executable, "-m", "lepton_edge", "convert", str(model), *options, "-o", str(folder / "out.lep"), "--json"]
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=True)
+    document = json.loads(done.stdout)
+    source = document["source"]
+    metric = source["metric"]
+    print(f"{model.name}: {source['bytes']} B, {metric['name']} {metric['value']:.4f}, n {metric['n']}, "
+          f"convert {document['seconds']:.1f} s, peak {document['peak_rss_mb']:.0f} MB")
+    for variant in document["variants"]:
+        latency = variant["latency"][0] if variant["latency"] else None
+        speed = f"{latency['p50_ms']:.3f} ms, {latency['float_p50_ms'] / latency['p50_ms']:.2f}x float" if latency else "unmeasured"
+        drop = "-" if variant["drop"] is None else (
+            f"{variant['drop']:+.2f} points [{variant['drop_low']:+.2f}, {variant['drop_high']:+.2f}]"
+        )
+        print(f"  {variant['name']:<22} {variant['bytes'] / source['bytes']:.3f}x size  drop {drop}  {speed}"
+              f"{'' if variant['kept'] else '  refused: ' + variant['reason']}")
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    return f"{package} {importlib.metadata.version(package)}"
+
+
+if __name__ == "__main__":
+    main()
