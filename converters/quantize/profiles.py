@@ -65,6 +65,11 @@ def native_static(*, flags: frozenset[str], machine: str) -> Profile | None:
     return next((one for one in STATIC if runs_right(one, flags=flags, machine=machine)), None)
 
 
+def saturates(profile: Profile, *, flags: frozenset[str], machine: str) -> bool:
+    """Whether a CPU would compute this profile's files wrongly without saying so (see above)."""
+    return machine in X86 and not profile.unsigned_weights and not runs_right(profile, flags=flags, machine=machine)
+
+
 def host_flags() -> tuple[frozenset[str], str]:
     """This machine's CPU flags and kind."""
     return cpu_flags(), platform.machine()

@@ -1,0 +1,95 @@
+"""The whole job of `lepton-edge convert`: import, calibrate, quantise, measure, judge, write.
+
+Files are written at the very end: the bundle where something may be kept, the report always.
+"""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from converters.data.open import read_class_names
+from converters.importers import import_model
+from converters.job import Measured, measure
+from converters.judged import to_outcome
+from converters.measure.memory import peak_rss_bytes
+from converters.outcome import Outcome, SourceOutcome, SplitOutcome
+from converters.pack import Card, pack, versions
+from converters.report.page import render
+from converters.request import Request, check_request
+from lepton_edge import durable
+from lepton_edge.preprocess.spec import load_preprocess
+
+Note = Callable[[str], None]
+
+
+def convert(request: Request, *, note: Note = lambda _: None) -> Outcome:
+    """Convert a model; see INTERFACE for what each outcome means.
+
+    Args:
+        request: what the user asked.
+        note: told about progress, one line each.
+
+    Returns:
+        The outcome; where its `kept` is False nothing was written but the report.
+
+    Raises:
+        UsageError, NotYetSupportedError: an option that makes no sense, or comes later.
+        ModelError, DataError: a model or data that cannot be used. Nothing was written then.
+        DiskFullError, StorageError: nothing half-written is left.
+    """
+    started = time.monotonic()
+    check_request(request)
+    card = _card(request)
+    source = import_model(request.model, shapes=request.shapes)
+    note(f"{source.where}: {source.format}, {source.size_bytes} bytes")
+    measured = measure(source, request, card, note=note)
+    outcome = _outcome(measured, request)
+    bundle = pack(source, measured.judged, measured.inputs, measured.evaluation, card=card) if outcome.kept else None
+    outcome = _clocked(outcome, started)
+    page = render(outcome, measured.evaluation, card.labels)
+    if bundle:
+        bundle.save(request.out)
+    durable.write(request.report, page.encode())
+    return outcome
+
+
+def _card(request: Request) -> Card:
+    steps, postprocess = load_preprocess(request.preprocess) if request.preprocess else ([], [])
+    labels = read_class_names(request.labels) if request.labels else []
+    return Card(request.bundle_name(), request.version, labels, steps, postprocess)
+
+
+def _outcome(measured: Measured, request: Request) -> Outcome:
+    evaluation, samples = measured.evaluation, measured.samples
+    kept = not measured.hopeless
+    return Outcome(
+        bundle=str(request.out) if kept else "",
+        report=str(request.report),
+        name=request.bundle_name(),
+        version=request.version,
+        source=SourceOutcome(
+            format=measured.source.format,
+            bytes=measured.source.size_bytes,
+            metric=evaluation.value(evaluation.source) if evaluation else None,
+        ),
+        variants=[to_outcome(one, evaluation, written=kept) for one in measured.judged],
+        seconds=0.0,
+        peak_rss_mb=0.0,
+        budget=request.budget if evaluation else None,
+        split=SplitOutcome(
+            calibration=len(samples.calibration) if samples.calibration else 0,
+            evaluation=evaluation.count if evaluation else 0,
+            left_out=evaluation.left_out if evaluation else 0,
+            seed=request.seed,
+        ),
+        kept=kept,
+        reason=measured.reason(),
+        warnings=measured.warnings(request),
+        versions=versions(),
+    )
+
+
+def _clocked(outcome: Outcome, started: float) -> Outcome:
+    seconds, megabytes = time.monotonic() - started, peak_rss_bytes() / 1e6
+    return msgspec.structs.replace(outcome, seconds=round(seconds, 3), peak_rss_mb=round(megabytes, 1))

@@ -1,0 +1,138 @@
+"""The work behind `convert` and `quantize_model`: part the data, quantise, evaluate, prove, judge. Writes nothing."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.data.dataset import Dataset, Subset
+from converters.data.open import open_data
+from converters.data.split import DEFAULT_CALIBRATION, choose_spread, split_samples
+from converters.decide import not_proven
+from converters.golden import golden_inputs
+from converters.judged import Judged, Terms, judge_artifacts
+from converters.measure.accuracy import Evaluation, evaluate, fingerprint
+from converters.measure.metrics import RateMetric, find_metric
+from converters.pack import Card
+from converters.quantize.artifacts import Made, make_artifacts
+from converters.quantize.profiles import FLOAT
+from converters.request import Request
+from converters.source import Source
+from lepton_edge.bundle.binding import Arrays
+from lepton_edge.errors import DataError
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The user's data, parted; None where there is none on that side."""
+
+    calibration: Dataset | None
+    evaluation: Dataset | None
+
+    def golden(self) -> Dataset | None:
+        """Where the golden inputs come from."""
+        return self.evaluation or self.calibration
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that is known when the decision falls."""
+
+    source: Source
+    samples: Samples
+    made: Made
+    judged: list[Judged]
+    evaluation: Evaluation | None
+    inputs: Arrays
+
+    @property
+    def quantised(self) -> list[Judged]:
+        """Every variant but the float one."""
+        return [one for one in self.judged if one.artifact.profile is not FLOAT]
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether every quantised variant missed the budget."""
+        return bool(self.quantised) and all(one.verdict.over_budget for one in self.quantised)
+
+    def reason(self) -> str:
+        """Why the budget cannot be met, or why float is alone; "" where something quantised is kept."""
+        first = self.quantised[0] if self.quantised else None
+        if first is None:
+            return f"float alone is kept: {self.made.reason}"
+        if self.hopeless:
+            return f"the budget cannot be met: {first.name} is {first.verdict.reason}"
+        if not any(one.verdict.kept for one in self.quantised):
+            return f"float alone is kept: {first.name}: {first.verdict.reason}"
+        return ""
+
+    def warnings(self, request: Request) -> list[str]:
+        """What a user must know about what was kept."""
+        kept = [one.name for one in self.quantised if one.verdict.kept]
+        found = list(self.made.warnings)
+        if self.evaluation is None:
+            why = "no data were given" if request.data is None else "evaluation was switched off"
+            return [*found, f"no promise on the accuracy of {', '.join(kept)}: {why}"] if kept else found
+        if self.evaluation.left_out:
+            found.append(f"{self.evaluation.left_out} samples equal a calibration sample and were left out")
+        count = self.evaluation.count
+        doubts = [
+            not_proven(name, drop_high=self.evaluation.drop(name).high, budget=request.budget, count=count)
+            for name in kept
+        ]
+        return found + [doubt for doubt in doubts if doubt]
+
+
+def _samples(source: Source, request: Request, card: Card) -> Samples:
+    """Open and part the data. Raises DataError where nothing would be left on a side."""
+    if request.data is None:
+        return Samples(None, None)
+
+    def opened(data: object) -> Dataset:
+        return open_data(data, source.signature, steps=card.steps, class_names=card.labels)
+
+    data = opened(request.data)
+    if request.calibration_data is not None:
+        return Samples(opened(request.calibration_data), data if request.evaluate else None)
+    if not request.evaluate:
+        count = min(len(data), request.calibration or DEFAULT_CALIBRATION)
+        return Samples(Subset(data, choose_spread(data.labels, len(data), count, seed=request.seed)), None)
+    split = split_samples(data, calibration=request.calibration, seed=request.seed)
+    return Samples(split.calibration, split.evaluation)
+
+
+def measure(source: Source, request: Request, card: Card, *, note: Note) -> Measured:
+    """Do all the work that the request asks for.
+
+    Raises:
+        ModelError, DataError, NotYetSupportedError, UsageError: a model, data or metric that cannot be used.
+    """
+    samples = _samples(source, request, card)
+    labelled = samples.evaluation is not None and samples.evaluation.labels is not None
+    metric = find_metric(request.metric, labelled=labelled) if samples.evaluation else None
+    if samples.calibration:
+        note(f"calibrating on {len(samples.calibration)} samples")
+    made = make_artifacts(source, samples.calibration)
+    evaluation = None
+    if samples.evaluation and metric:
+        note(f"evaluating {len(made.artifacts)} variants on {len(samples.evaluation)} samples ({metric.name})")
+        evaluation = _evaluate(source, made, samples, metric)
+    inputs = golden_inputs(samples.golden(), source.signature, seed=request.seed)
+    note("proving and timing")
+    terms = Terms(budget=request.budget if evaluation else None, keep_all=request.keep_all, benchmark=request.benchmark)
+    judged = judge_artifacts(made.artifacts, source.signature, inputs, evaluation, terms=terms, prepared=made.prepared)
+    return Measured(source, samples, made, judged, evaluation, inputs)
+
+
+def _evaluate(source: Source, made: Made, samples: Samples, metric: RateMetric) -> Evaluation:
+    """Run the evaluation samples through every artifact, the float one first among them."""
+    if samples.evaluation is None:
+        raise DataError("no samples to evaluate with")
+    calibration = samples.calibration
+    exclude = {fingerprint(calibration.inputs(i)) for i in range(len(calibration))} if calibration else set()
+    with tempfile.TemporaryDirectory(prefix="lepton-edge-") as scratch:
+        sessions = {artifact.name: artifact.open(Path(scratch), source.signature) for artifact in made.artifacts}
+    reference = sessions.pop(FLOAT.variant)
+    return evaluate(samples.evaluation, reference, sessions, metric, exclude=exclude)

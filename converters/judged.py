@@ -1,0 +1,213 @@
+"""Artifacts with all that was measured of them, and the stage that measures."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import onnx
+
+from converters.artifact import Artifact
+from converters.decide import Facts, Verdict, judge
+from converters.golden import Proof, prove
+from converters.measure.accuracy import Evaluation
+from converters.measure.blame import Blame, blame_layers
+from converters.measure.latency import measure_latency, summarise
+from converters.measure.memory import measure_memory
+from converters.outcome import VariantOutcome
+from converters.quantize.profiles import FLOAT, STATIC, host_flags, native_static
+from lepton_edge.bundle.binding import Arrays
+from lepton_edge.bundle.manifest import Latency, ModelSignature, Variant
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One artifact, what was measured of it, and what follows."""
+
+    artifact: Artifact
+    proof: Proof
+    verdict: Verdict
+    latency: list[Latency] = field(default_factory=list)
+    memory: int = 0
+    native: bool = False
+    blame: list[Blame] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.artifact.name
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms variants are judged. budget: points, None where nothing is promised."""
+
+    budget: float | None
+    keep_all: bool = False
+    benchmark: bool = True
+
+
+def judge_artifacts(
+    artifacts: Sequence[Artifact],
+    signature: ModelSignature,
+    inputs: Arrays,
+    evaluation: Evaluation | None,
+    *,
+    terms: Terms,
+    prepared: onnx.ModelProto | None = None,
+) -> list[Judged]:
+    """Prove, time and judge every artifact.
+
+    Args:
+        artifacts: the float one first.
+        signature: of the source model.
+        inputs: the golden inputs.
+        evaluation: what each variant did on the user's data; None where nothing was evaluated.
+        terms: the budget and what else decides.
+        prepared: the float graph behind the quantised ones, to name layers in.
+
+    Raises:
+        SelfTestError: the runtime does not take a file.
+    """
+    with tempfile.TemporaryDirectory(prefix="lepton-edge-") as scratch:
+        folder = Path(scratch)
+        proofs = {artifact.name: prove(artifact, signature, inputs, folder) for artifact in artifacts}
+        latencies = _time(artifacts, signature, inputs, folder) if terms.benchmark else {}
+        memory = {artifact.name: measure_memory(artifact.write(folder)) for artifact in artifacts}
+    native = _native_names()
+    judged = [
+        Judged(
+            artifact=artifact,
+            proof=proofs[artifact.name],
+            verdict=_verdict(artifact, proofs, evaluation, latencies if artifact.name in native else {}, terms),
+            latency=latencies.get(artifact.name, []),
+            memory=memory[artifact.name],
+            native=artifact.name in native,
+        )
+        for artifact in artifacts
+    ]
+    return [_with_blame(one, prepared, inputs) for one in _follow_the_native(judged)]
+
+
+def _native_names() -> set[str]:
+    """The variants whose speed on this host says something about their profile."""
+    flags, machine = host_flags()
+    profile = native_static(flags=flags, machine=machine)
+    return {FLOAT.variant} | ({profile.variant} if profile else set())
+
+
+def _time(
+    artifacts: Sequence[Artifact], signature: ModelSignature, inputs: Arrays, folder: Path
+) -> dict[str, list[Latency]]:
+    sessions = {artifact.name: artifact.open(folder, signature) for artifact in artifacts}
+    times = measure_latency(sessions, inputs)
+    base = times[FLOAT.variant]
+    return {
+        artifact.name: [summarise(times[artifact.name], base, runtime=artifact.profile.runtime, threads=1)]
+        for artifact in artifacts
+    }
+
+
+def _verdict(
+    artifact: Artifact,
+    proofs: Mapping[str, Proof],
+    evaluation: Evaluation | None,
+    latencies: Mapping[str, list[Latency]],
+    terms: Terms,
+) -> Verdict:
+    if artifact.profile is FLOAT:
+        return Verdict(kept=True)
+    timed = latencies.get(artifact.name)
+    proof = proofs[artifact.name]
+    facts = Facts(
+        drop=evaluation.drop(artifact.name).value if evaluation else None,
+        finite=proof.finite and not (evaluation and evaluation.variants[artifact.name].not_finite),
+        tolerance=proof.tolerance,
+        p50_ms=timed[0].p50_ms if timed else None,
+        float_p50_ms=timed[0].float_p50_ms if timed else None,
+    )
+    return judge(facts, budget=terms.budget if evaluation else None, keep_all=terms.keep_all)
+
+
+def _follow_the_native(judged: list[Judged]) -> list[Judged]:
+    """Where int8 is not faster on the profile of this host, nothing speaks for its forms for other profiles."""
+    forms = {profile.variant for profile in STATIC}
+    native = next((one for one in judged if one.native and one.name in forms), None)
+    if native is None or native.verdict.kept or native.verdict.over_budget:
+        return judged
+    verdict = Verdict(kept=False, reason=f"follows {native.name}: {native.verdict.reason}")
+    return [replace(one, verdict=verdict) if one.name in forms and one.verdict.kept else one for one in judged]
+
+
+def _with_blame(one: Judged, prepared: onnx.ModelProto | None, inputs: Arrays) -> Judged:
+    if prepared is None or not one.verdict.over_budget:
+        return one
+    return replace(one, blame=blame_layers(prepared, one.artifact.data, inputs))
+
+
+def ranked(judged: Sequence[Judged]) -> list[Judged]:
+    """The kept variants, the best first: by the latency measured on a host of their profile; float last on a tie.
+
+    A form for another profile stands right behind the one it was made from, float behind what is not slower.
+    """
+    kept = [one for one in judged if one.verdict.kept]
+    quantised = [one for one in kept if one.artifact.profile is not FLOAT]
+    plain = [one for one in kept if one.artifact.profile is FLOAT]
+    timed = next((one.latency[0] for one in quantised if one.native and one.latency), None)
+    slower = timed is not None and timed.p50_ms > timed.float_p50_ms
+    return plain + quantised if slower else quantised + plain
+
+
+def to_variant(one: Judged, signature: ModelSignature, evaluation: Evaluation | None, *, rank: int) -> Variant:
+    """The manifest's entry."""
+    base = one.artifact.variant(signature, rank=rank, tolerance=one.proof.tolerance)
+    return msgspec.structs.replace(base, memory=one.memory, latency=one.latency, **_measured(one, evaluation))
+
+
+def to_outcome(one: Judged, evaluation: Evaluation | None, *, written: bool) -> VariantOutcome:
+    """The result's entry; written: whether a bundle is."""
+    artifact = one.artifact
+    return VariantOutcome(
+        name=one.name,
+        format="onnx",
+        precision=artifact.precision,
+        profile=artifact.profile.name,
+        file=artifact.file if one.verdict.kept and written else "",
+        bytes=len(artifact.data),
+        int8_macs=artifact.int8_macs,
+        latency=one.latency,
+        memory=one.memory,
+        tolerance=one.proof.tolerance,
+        golden_spread=one.proof.spread,
+        kept=one.verdict.kept and written,
+        reason=one.verdict.reason or ("" if written else "no bundle was written"),
+        blame=one.blame,
+        **_measured(one, evaluation),
+    )
+
+
+def _measured(one: Judged, evaluation: Evaluation | None) -> dict[str, Any]:
+    speed = "measured" if one.native and one.latency else "unmeasured"
+    if evaluation is None:
+        return {"speed": speed}
+    if one.artifact.profile is FLOAT:
+        return {
+            "speed": speed,
+            "metric": evaluation.value(evaluation.source),
+            "drop": 0.0,
+            "drop_low": 0.0,
+            "drop_high": 0.0,
+            "agreement": 1.0,
+        }
+    drop = evaluation.drop(one.name)
+    return {
+        "speed": speed,
+        "metric": evaluation.value(evaluation.variants[one.name]),
+        "drop": drop.value,
+        "drop_low": drop.low,
+        "drop_high": drop.high,
+        "agreement": evaluation.agreement(one.name),
+    }

@@ -1,0 +1,75 @@
+"""Put what was kept into a bundle."""
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from converters.judged import Judged, ranked, to_variant
+from converters.measure.accuracy import Evaluation
+from converters.quantize.profiles import FLOAT
+from converters.source import Source
+from lepton_edge.bundle import GOLDEN, Bundle, Golden, Manifest
+from lepton_edge.bundle.binding import Arrays
+from lepton_edge.preprocess.spec import Step
+from lepton_edge.version import VERSION
+
+_DECIDING_PACKAGES = ("onnx", "onnxruntime", "numpy")
+"""Packages that decide the variants' bytes, beside lepton-edge itself."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a bundle says of its model beside the variants.
+
+    Attributes:
+        name, version: of the bundle.
+        labels: by class index.
+        steps: from a user's sample to the model's input.
+        postprocess: from the model's output to an answer.
+    """
+
+    name: str
+    version: str
+    labels: Sequence[str] = ()
+    steps: Sequence[Step] = ()
+    postprocess: Sequence[Step] = ()
+
+
+def versions() -> dict[str, str]:
+    """The packages that decide the variants' bytes, with their versions here."""
+    return {"lepton-edge": VERSION} | {name: importlib.metadata.version(name) for name in _DECIDING_PACKAGES}
+
+
+def pack(
+    source: Source, judged: Sequence[Judged], inputs: Arrays, evaluation: Evaluation | None, *, card: Card
+) -> Bundle:
+    """Make the bundle of the kept variants.
+
+    Args:
+        source: the imported model.
+        judged: every variant, kept or not; the float one is always kept.
+        inputs: the golden inputs.
+        evaluation: None where nothing was evaluated.
+        card: name, version, labels and preprocessing.
+
+    Raises:
+        BundleError: a file or the manifest is too large.
+    """
+    kept = ranked(judged)
+    floats = next(one for one in judged if one.artifact.profile is FLOAT)
+    golden = Golden(inputs, floats.proof.outputs, {one.name: one.proof.outputs for one in kept})
+    files = {one.artifact.file: one.artifact.data for one in kept}
+    files[GOLDEN] = golden.to_bytes()
+    manifest = Manifest(
+        name=card.name,
+        version=card.version,
+        signature=source.signature,
+        files={},
+        variants=[to_variant(one, source.signature, evaluation, rank=rank) for rank, one in enumerate(kept)],
+        task="classification" if card.labels or (evaluation and evaluation.metric.needs_labels) else "",
+        preprocess=list(card.steps),
+        postprocess=list(card.postprocess),
+        labels=list(card.labels),
+        source={"format": source.format, "sha256": source.sha256(), **versions()},
+    )
+    return Bundle.create(manifest, files)

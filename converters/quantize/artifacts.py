@@ -1,0 +1,99 @@
+"""From the imported model to the files of every profile: one calibration serves all."""
+
+from typing import NamedTuple
+
+import onnx
+
+from converters.artifact import Artifact, float_artifact
+from converters.data.dataset import Dataset
+from converters.graph.macs import int8_share
+from converters.graph.operators import is_quantised, nodes
+from converters.quantize.dynamic import quantize_dynamic
+from converters.quantize.prepare import prepare
+from converters.quantize.profiles import DYNAMIC, STATIC, host_flags, saturates
+from converters.quantize.static import quantize_static
+from converters.quantize.unsigned import with_unsigned_weights
+from converters.source import Source
+
+_INT8_WEIGHTS = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+
+
+class Made(NamedTuple):
+    """What quantisation gave.
+
+    Attributes:
+        artifacts: the float one first; alone where there is nothing to quantise.
+        prepared: the float graph that was quantised; None where there is nothing to quantise.
+        reason: why float is alone, "" otherwise.
+        warnings: about forms that were left out.
+    """
+
+    artifacts: list[Artifact]
+    prepared: onnx.ModelProto | None
+    reason: str
+    warnings: list[str]
+
+
+def make_artifacts(source: Source, calibration: Dataset | None) -> Made:
+    """Quantise for every profile.
+
+    Args:
+        source: the imported model.
+        calibration: samples for static int8; None makes weights-only int8.
+
+    Raises:
+        ModelError, NotYetSupportedError, DataError: as `prepare`, `quantize_static` and `quantize_dynamic`.
+    """
+    plain = float_artifact(source)
+    if is_quantised(source.model):
+        return Made([plain], None, "the model is quantised already, so there is nothing to quantise", [])
+    if _is_half(source.model):
+        return Made([plain], None, "not yet: float16 models are kept as they are; export it in float32 for int8", [])
+    prepared = prepare(source)
+    if calibration is None:
+        made = [_dynamic(prepared, source.where)]
+        warnings: list[str] = []
+    else:
+        made, warnings = _static(prepared, calibration, source.where)
+    if not any(_has_int8(artifact.data) for artifact in made):
+        return Made([plain], None, "nothing in it can be quantised: no layer has weights to make int8", warnings)
+    return Made([plain, *made], prepared, "", warnings)
+
+
+def _static(prepared: onnx.ModelProto, calibration: Dataset, where: str) -> tuple[list[Artifact], list[str]]:
+    signed = quantize_static(prepared, calibration, where=where)
+    share = int8_share(signed)
+    flags, machine = host_flags()
+    made, warnings = [], []
+    for profile in STATIC:
+        if saturates(profile, flags=flags, machine=machine):
+            warnings.append(
+                f"{profile.variant} left out: this CPU has no VNNI and computes it wrongly, so it cannot be judged here"
+            )
+            continue
+        model = with_unsigned_weights(signed) if profile.unsigned_weights else signed
+        data: bytes = model.SerializeToString(deterministic=True)
+        made.append(Artifact(profile=profile, precision="int8", data=data, int8_macs=share))
+    return made, warnings
+
+
+def _dynamic(prepared: onnx.ModelProto, where: str) -> Artifact:
+    model = quantize_dynamic(prepared, where=where)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return Artifact(profile=DYNAMIC, precision="int8-dynamic", data=data, int8_macs=int8_share(model))
+
+
+def _has_int8(data: bytes) -> bool:
+    model = onnx.ModelProto.FromString(data)
+    return any(tensor.data_type in _INT8_WEIGHTS and len(tensor.dims) > 1 for tensor in model.graph.initializer)
+
+
+def _is_half(model: onnx.ModelProto) -> bool:
+    half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    kinds |= {node_kind for node in nodes(model.graph) for node_kind in _constant_kinds(node)}
+    return bool(kinds & half) and onnx.TensorProto.FLOAT not in kinds
+
+
+def _constant_kinds(node: onnx.NodeProto) -> list[int]:
+    return [attribute.t.data_type for attribute in node.attribute if attribute.HasField("t")]

@@ -1,0 +1,121 @@
+"""What a user asked of `convert`, checked before any work is done."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converters.graph.signature import Shapes
+from lepton_edge.errors import NotYetSupportedError, UsageError
+from lepton_edge.names import check_name, is_name
+
+DEFAULT_BUDGET = 1.0
+DEFAULT_VERSION = "1"
+_LATER_PRECISIONS = {"16", "4", "auto"}
+_LATER_FORMATS = {"tflite"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One conversion.
+
+    Attributes:
+        model: a path, or an onnx.ModelProto.
+        out: the .lep to write.
+        data: DATA, None where there are none.
+        calibration: how many samples of `data` calibrate; None: 100, or half of fewer than 200.
+        calibration_data: DATA of its own for calibration; then all of `data` evaluates.
+        budget: points of drop allowed.
+        shapes: sizes for inputs whose axes other than the batch are symbolic.
+        name, version: of the bundle; "" takes the model's file name and "1".
+        evaluate, benchmark: whether to measure accuracy and speed.
+        keep_all: keep variants that are not faster than float.
+    """
+
+    model: object
+    out: Path
+    data: object = None
+    calibration: int | None = None
+    calibration_data: object = None
+    preprocess: Path | None = None
+    labels: Path | None = None
+    metric: str | None = None
+    budget: float = DEFAULT_BUDGET
+    precision: str = "8"
+    formats: Sequence[str] = ("onnx",)
+    shapes: Shapes = field(default_factory=dict)
+    name: str = ""
+    version: str = DEFAULT_VERSION
+    seed: int = 0
+    evaluate: bool = True
+    benchmark: bool = True
+    keep_all: bool = False
+
+    @property
+    def report(self) -> Path:
+        """OUT.report.html, beside the bundle."""
+        return self.out.with_name(f"{self.out.name.removesuffix('.lep')}.report.html")
+
+    def bundle_name(self) -> str:
+        """The name asked for, else one made of the model's file name."""
+        if self.name:
+            return self.name
+        stem = Path(self.model).stem if isinstance(self.model, str | Path) else "model"
+        safe = "".join(char if char.isascii() and (char.isalnum() or char in "_.-") else "-" for char in stem)
+        safe = safe.lstrip("_.-")[:63]
+        return safe if is_name(safe) else "model"
+
+
+def check_request(request: Request) -> None:
+    """Refuse what makes no sense, and what comes later.
+
+    Raises:
+        UsageError: values that contradict each other or are out of range.
+        NotYetSupportedError: a precision or format that comes later.
+    """
+    check_precision(request.precision)
+    for wanted in request.formats:
+        if wanted in _LATER_FORMATS:
+            raise NotYetSupportedError(f"not yet: format {wanted}; today: --formats onnx")
+        if wanted != "onnx":
+            raise UsageError(f"unknown format {wanted!r}; today: onnx")
+    if request.out.suffix != ".lep":
+        raise UsageError(f"{request.out}: a bundle's name ends in .lep")
+    if request.out.is_dir():
+        raise UsageError(f"{request.out} is a folder: name the file to write")
+    check_name(request.bundle_name(), what="bundle name")
+    check_name(request.version, what="version")
+    check_budget(request.budget)
+    check_data(request)
+
+
+def check_precision(precision: object) -> None:
+    """Raises NotYetSupportedError or UsageError for anything but 8."""
+    text = str(precision)
+    if text in _LATER_PRECISIONS:
+        raise NotYetSupportedError(f"not yet: precision {text}; today: 8")
+    if text != "8":
+        raise UsageError(f"unknown precision {text!r}; today: 8")
+
+
+def check_budget(budget: float) -> None:
+    """Raises UsageError for a budget that no drop can be compared with."""
+    if not 0 <= budget <= 100:
+        raise UsageError(f"--budget {budget:g}: give points from 0 to 100")
+
+
+def check_data(request: Request) -> None:
+    """Raises UsageError for sources of samples that contradict each other."""
+    if request.data is None and (request.calibration is not None or request.calibration_data is not None):
+        raise UsageError("--calibration and --calibration-data need --data to evaluate with")
+    if request.calibration is not None and request.calibration_data is not None:
+        raise UsageError("give either --calibration or --calibration-data")
+    if request.calibration is not None and request.calibration < 1:
+        raise UsageError(f"--calibration {request.calibration}: give 1 or more")
+    if request.calibration_data is not None and _same_path(request.data, request.calibration_data):
+        raise UsageError("--calibration-data is --data itself: calibration and evaluation never share a sample")
+
+
+def _same_path(one: object, other: object) -> bool:
+    return (
+        isinstance(one, str | Path) and isinstance(other, str | Path) and Path(one).resolve() == Path(other).resolve()
+    )

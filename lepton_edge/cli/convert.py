@@ -1,0 +1,80 @@
+"""`lepton-edge convert`: a model and samples in, a bundle out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lepton_edge.cli.output import ErrorCommand, Output
+
+if TYPE_CHECKING:
+    from converters.outcome import Outcome, VariantOutcome
+
+
+@click.command(cls=ErrorCommand)
+@click.argument("model")
+@click.option("--data", help="Samples: an .npz (x, y) or a folder of images; calibrates and evaluates.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The .lep to write.")
+@click.option(
+    "--preprocess", type=click.Path(path_type=Path), help="preprocess.toml: from a file to the model's input."
+)
+@click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line.")
+@click.option("--metric", help="top1, top5 or agreement; default: top1 with class labels, else agreement.")
+@click.option("--budget", type=float, default=1.0, show_default=True, help="Points of accuracy that may be lost.")
+@click.option("--precision", default="8", show_default=True, help="8 (16, 4 and auto come later).")
+@click.option("--formats", default="onnx", show_default=True, help="onnx (tflite comes later).")
+@click.option("--calibration", type=int, help="Samples of DATA that calibrate. [default: 100, or half of fewer]")
+@click.option("--calibration-data", help="DATA of its own for calibration; then all of --data evaluates.")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Size of an input that has none.")
+@click.option("--name", default="", help="The bundle's name. [default: the model's file name]")
+@click.option("--version", default="1", show_default=True, help="The bundle's version.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Chooses the samples of each side.")
+@click.option("--keep-all", is_flag=True, help="Keep variants that are not faster than float, too.")
+@click.option("--no-evaluate", is_flag=True, help="Measure no accuracy: no promise is made.")
+@click.option("--no-benchmark", is_flag=True, help="Measure no latency.")
+@click.option("--trust", is_flag=True, help="Allow formats that can run code (none of today's).")
+@click.pass_context
+def command(ctx: click.Context, /, **given: Any) -> None:
+    """Make a bundle of MODEL: int8 where it keeps the accuracy and is faster, float beside it.
+
+    Exit status 3: the budget cannot be met; then only OUT.report.html is written.
+    """
+    from converters.convert import convert as run
+    from converters.graph.signature import parse_shape
+    from converters.request import Request
+
+    output: Output = ctx.obj
+    given.pop("trust")
+    evaluate, benchmark = not given.pop("no_evaluate"), not given.pop("no_benchmark")
+    formats = tuple(part.strip() for part in given.pop("formats").split(","))
+    shapes = dict(parse_shape(text) for text in given.pop("shapes"))
+    request = Request(**given, formats=formats, shapes=shapes, evaluate=evaluate, benchmark=benchmark)
+    outcome = run(request, note=output.note)
+    output.document(outcome, text=_text(outcome))
+    for warning in outcome.warnings:
+        output.note(f"warning: {warning}")
+    if outcome.reason:
+        output.note(outcome.reason)
+    ctx.exit(outcome.exit_status)
+
+
+convert = command
+
+
+def _text(outcome: "Outcome") -> str:
+    lines = [f"{outcome.name} {outcome.version}"]
+    lines += [_line(one, outcome.source.bytes) for one in outcome.variants]
+    lines += [f"wrote {outcome.bundle}"] if outcome.kept else []
+    return "\n".join([*lines, f"report {outcome.report}"])
+
+
+def _line(one: "VariantOutcome", source_bytes: int) -> str:
+    parts = [f"  {one.name:<20}", f"{one.bytes:>10} bytes ({one.bytes / source_bytes:.2f}x)"]
+    if one.metric:
+        parts.append(f"{one.metric.name} {100 * one.metric.value:.2f} %")
+    if one.drop is not None and one.precision != "float32":
+        parts.append(f"drop {one.drop:+.2f} ({one.drop_low:+.2f}..{one.drop_high:+.2f}) points")
+    if one.latency:
+        parts.append(f"p50 {one.latency[0].p50_ms:.3f} ms")
+    parts.append("kept" if one.kept else f"refused: {one.reason}")
+    return "  ".join(parts)
