@@ -18,7 +18,9 @@ EFFICIENTNET = ROOT / "build" / "efficientnet-lite0.onnx"
 
 
 def main() -> None:
-    print(f"{_cpu()}; Python {platform.python_version()}; " + "; ".join(map(_version, ("onnxruntime", "numpy", "onnx"))))
+    print(
+        f"{_cpu()}; Python {platform.python_version()}; " + "; ".join(map(_version, ("onnxruntime", "numpy", "onnx")))
+    )
     for bench in BENCHES:
         print(f"\n## {bench.__doc__}\n")
         bench()
@@ -40,7 +42,8 @@ def efficientnet() -> None:
     """EfficientNet-Lite0 (real weights) on 250 ImageNet images, one a class"""
     preprocess = EFFICIENTNET.with_suffix(".toml")
     if not EFFICIENTNET.exists() or not DATA.exists():
-        print(f"skipped: needs {EFFICIENTNET.relative_to(ROOT)} (python benchmarks/efficientnet_lite0.py makes it) and the images")
+        made = "python benchmarks/efficientnet_lite0.py makes it"
+        print(f"skipped: needs {EFFICIENTNET.relative_to(ROOT)} ({made}) and the images")
         return
     options = ["--data", str(DATA / "imagenet-dev250"), "--preprocess", str(preprocess), "--calibration", "50"]
     with tempfile.TemporaryDirectory() as folder:
@@ -62,21 +65,41 @@ def _save_samples(path: Path, images: object, labels: object) -> None:
 
 
 def _convert(model: Path, folder: Path, options: list[str]) -> None:
-    words = [sys.executable, "-m", "lepton_edge", "convert", str(model), *options, "-o", str(folder / "out.lep"), "--json"]
+    words = [
+        sys.executable,
+        "-m",
+        "lepton_edge",
+        "convert",
+        str(model),
+        *options,
+        "-o",
+        str(folder / "out.lep"),
+        "--json",
+    ]
     done = subprocess.run(words, stdout=subprocess.PIPE, check=True)
     document = json.loads(done.stdout)
     source = document["source"]
     metric = source["metric"]
-    print(f"{model.name}: {source['bytes']} B, {metric['name']} {metric['value']:.4f}, n {metric['n']}, "
-          f"convert {document['seconds']:.1f} s, peak {document['peak_rss_mb']:.0f} MB")
+    print(
+        f"{model.name}: {source['bytes']} B, {metric['name']} {metric['value']:.4f}, n {metric['n']}, "
+        f"convert {document['seconds']:.1f} s, peak {document['peak_rss_mb']:.0f} MB"
+    )
     for variant in document["variants"]:
         latency = variant["latency"][0] if variant["latency"] else None
-        speed = f"{latency['p50_ms']:.3f} ms, {latency['float_p50_ms'] / latency['p50_ms']:.2f}x float" if latency else "unmeasured"
-        drop = "-" if variant["drop"] is None else (
-            f"{variant['drop']:+.2f} points [{variant['drop_low']:+.2f}, {variant['drop_high']:+.2f}]"
+        speed = (
+            f"{latency['p50_ms']:.3f} ms, {latency['float_p50_ms'] / latency['p50_ms']:.2f}x float"
+            if latency
+            else "unmeasured"
         )
-        print(f"  {variant['name']:<22} {variant['bytes'] / source['bytes']:.3f}x size  drop {drop}  {speed}"
-              f"{'' if variant['kept'] else '  refused: ' + variant['reason']}")
+        drop = (
+            "-"
+            if variant["drop"] is None
+            else (f"{variant['drop']:+.2f} points [{variant['drop_low']:+.2f}, {variant['drop_high']:+.2f}]")
+        )
+        print(
+            f"  {variant['name']:<22} {variant['bytes'] / source['bytes']:.3f}x size  drop {drop}  {speed}"
+            f"{'' if variant['kept'] else '  refused: ' + variant['reason']}"
+        )
 
 
 def _cpu() -> str:
