@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from device_agent.serve import v2
 from device_agent.serve.engine import Engine, ServedModel
@@ -25,6 +24,7 @@ from device_agent.serve.errors import (
     UnknownModelError,
 )
 from device_agent.serve.listen import listen_tcp, listen_unix
+from device_agent.serve.packing import unpack
 from lepton_edge.errors import DataError, LeptonError
 from lepton_edge.typed import encode
 from lepton_edge.version import VERSION
@@ -93,7 +93,8 @@ async def serve(
     """
     app = web.Application(middlewares=[_errors_as_json])
     app.add_routes(_Endpoint(engine, max_body, max_held).routes())
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+    # Not unpacked by aiohttp: `unpack` bounds the result and answers a broken body with one line.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, auto_decompress=False)
     await runner.setup()
     try:
         url = await listen_tcp(runner, host, port)
@@ -177,17 +178,27 @@ class _Endpoint:
     async def _body(self, request: web.Request) -> AsyncIterator[bytes]:
         """Read the body; it counts as held until the block ends."""
         body = bytearray()
+        held = 0
         try:
             async for part in request.content.iter_any():
                 body += part
-                self._held += len(part)
+                held += self._hold(len(part))
                 if len(body) > self._max_body:
                     raise PayloadTooLargeError(f"request: more than {self._max_body} bytes")
-                if self._held > self._max_held:
-                    raise OverloadedError("too many requests are under way; try again later")
-            yield bytes(body)
+            encoding = request.headers.get("Content-Encoding", "")
+            plain = await _off_the_loop(len(body), unpack, bytes(body), encoding, limit=self._max_body)
+            body.clear()
+            held += self._hold(len(plain) - held)
+            yield plain
         finally:
-            self._held -= len(body)
+            self._hold(-held)
+
+    def _hold(self, size: int) -> int:
+        """Count `size` bytes as held and return it. Raises OverloadedError where all together are too many."""
+        if size > 0 and self._held + size > self._max_held:
+            raise OverloadedError("too many requests are under way; try again later")
+        self._held += size
+        return size
 
 
 def _check_version(served: ServedModel, request: web.Request) -> None:
@@ -228,7 +239,7 @@ async def _errors_as_json(request: web.Request, handler: _Handler) -> web.Stream
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
-    except (HttpProcessingError, web.RequestPayloadError) as error:
+    except web.RequestPayloadError as error:
         return _json({"error": f"request: its body does not arrive whole: {error}"}, status=400)
     except LeptonError as error:
         status = next((number for kind, number in _STATUS.items() if isinstance(error, kind)), 500)
