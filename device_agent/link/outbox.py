@@ -1,0 +1,59 @@
+"""What the device last said of each kind, and whether the manager has it: sent again until it is acknowledged. Pure."""
+
+from dataclasses import dataclass
+
+from device_agent.link.pace import delay_s
+from lepton_edge.wire.authenticator import Order
+from lepton_edge.wire.topics import Kind
+
+_NEVER = float("inf")
+
+
+@dataclass
+class _Entry:
+    body: bytes
+    due: float
+    sent: Order | None = None
+    attempts: int = 0
+
+
+class Outbox:
+    """The latest body of status, info and reported: at most one each, so it cannot grow. Times are monotonic."""
+
+    def __init__(self, resend: tuple[float, float]) -> None:
+        self._resend = resend
+        self._entries: dict[Kind, _Entry] = {}
+
+    def put(self, kind: Kind, body: bytes, now: float) -> None:
+        """Say `body` from now on; saying the same again changes nothing."""
+        entry = self._entries.get(kind)
+        if entry is None or entry.body != body:
+            self._entries[kind] = _Entry(body, now)
+
+    def again(self, now: float, kind: Kind | None = None) -> None:
+        """Everything, or one kind, is to be published again, acknowledged or not."""
+        for name, entry in self._entries.items():
+            if kind in {None, name}:
+                entry.due, entry.attempts = now, 0
+
+    def due(self, now: float) -> list[tuple[Kind, bytes]]:
+        return [(kind, entry.body) for kind, entry in self._entries.items() if entry.due <= now]
+
+    def next_due(self) -> float:
+        """When the next one is due; infinite where all is acknowledged."""
+        return min((entry.due for entry in self._entries.values()), default=_NEVER)
+
+    def sent(self, kind: Kind, body: bytes, order: Order, now: float, chance: float) -> None:
+        """It went out; it is due again after a while."""
+        entry = self._entries[kind]
+        if entry.body != body:  # replaced while it was on its way
+            return
+        entry.sent = order
+        entry.due = now + delay_s(self._resend, entry.attempts, chance)
+        entry.attempts += 1
+
+    def acknowledged(self, kind: Kind, seen: Order) -> None:
+        """The manager has committed what was sent up to `seen`."""
+        entry = self._entries.get(kind)
+        if entry is not None and entry.sent is not None and seen >= entry.sent:
+            entry.due = _NEVER
