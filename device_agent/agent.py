@@ -6,6 +6,7 @@ network. A broker that is away delays deployments and telemetry, never an infere
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from device_agent.link.pace import Pace, chance
 from device_agent.link.transfer import Transfer
 from device_agent.serve.engine import Engine
 from device_agent.serve.http import Server, serve
+from device_agent.status import Ready
+from device_agent.store import documents
 from device_agent.store.blobs import Blobs
 from device_agent.store.boot import BootCounter
 from device_agent.store.layout import Layout, locked
@@ -25,8 +28,8 @@ from device_agent.threads import in_thread
 from device_agent.trust import OperatorKeys
 from device_agent.updater.follower import Follower
 from device_agent.updater.parts import Parts, now_ms, os_boot_id
+from lepton_edge.errors import StorageError
 from lepton_edge.wire.enrolment import Enrolment
-from lepton_edge.wire.messages import Info
 from lepton_edge.wire.topics import Kind
 
 _LOG = logging.getLogger(__name__)
@@ -43,7 +46,7 @@ class Options:
     pace: Pace = field(default_factory=Pace)
 
 
-async def run(enrolment: Enrolment, options: Options, on_ready: Callable[[Server], None]) -> None:
+async def run(enrolment: Enrolment, options: Options, on_ready: Callable[[Ready], None]) -> None:
     """Be the agent until cancelled.
 
     Args:
@@ -68,22 +71,35 @@ class _Agent:
     """One life of the agent."""
 
     def __init__(self, enrolment: Enrolment, options: Options, layout: Layout, engine: Engine) -> None:
+        self._enrolment = enrolment
         self._options = options
+        self._layout = layout
         self._engine = engine
         self._ring = Ring(layout.telemetry)
         self._boots = BootCounter(layout.boot)
         self._follower = Follower(enrolment, layout, lambda reported: self._link.say(Kind.REPORTED, reported))
         self._link = Link(enrolment, self._boots, self._ring, on_goal=self._follower.receive, pace=options.pace)
         self._info = probe(options.state, enrolment.labels)
-        self._parts = _parts(enrolment, layout, engine, self._link, self._follower, self._info, options.pace)
+        self._parts = Parts(
+            layout=layout,
+            blobs=Blobs(layout.blobs, layout.partial),
+            transfer=Transfer(self._link, options.pace),
+            engine=engine,
+            verifier=OperatorKeys(enrolment.operator_keys),
+            device=device_of(self._info),
+            boot_id=os_boot_id(),
+            chance=chance,
+            changed=self._follower.changed,
+            make_room=self._follower.make_room,
+        )
 
-    async def run(self, on_ready: Callable[[Server], None]) -> None:
+    async def run(self, on_ready: Callable[[Ready], None]) -> None:
         await self._follower.restore(self._parts)
         options = self._options
         server = await serve(self._engine, host=options.host, port=options.port, socket=options.socket)
         async with server:
             await in_thread(self._boots.begin, now_ms())
-            on_ready(server)
+            on_ready(self._ready(server))
             self._link.say(Kind.INFO, self._info)
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -92,6 +108,21 @@ class _Agent:
                     tasks.create_task(self._record_telemetry(), name="agent: telemetry")
             finally:
                 self._keep_windows()
+
+    def _ready(self, server: Server) -> Ready:
+        enrolment = self._enrolment
+        ready = Ready(
+            id=enrolment.device,
+            http=server.url,
+            socket=str(server.socket or ""),
+            pid=os.getpid(),
+            broker=enrolment.broker,
+        )
+        try:
+            documents.save(self._layout.ready, ready)
+        except StorageError as error:
+            _LOG.warning("`agent status` will not know this agent's address: %s", error)
+        return ready
 
     async def _record_telemetry(self) -> None:
         """Every `telemetry_s` seconds, move what the engine counted into the ring."""
@@ -113,20 +144,3 @@ class _Agent:
             self._ring.add(window)
         if windows:
             self._link.windows_added()
-
-
-def _parts(
-    enrolment: Enrolment, layout: Layout, engine: Engine, link: Link, follower: Follower, info: Info, pace: Pace
-) -> Parts:
-    return Parts(
-        layout=layout,
-        blobs=Blobs(layout.blobs, layout.partial),
-        transfer=Transfer(link, pace),
-        engine=engine,
-        verifier=OperatorKeys(enrolment.operator_keys),
-        device=device_of(info),
-        boot_id=os_boot_id(),
-        chance=chance,
-        changed=follower.changed,
-        make_room=follower.make_room,
-    )

@@ -18,6 +18,7 @@ class Layout:
         self.root = root
         self.goal = root / "goal.json"
         self.boot = root / "boot.json"
+        self.ready = root / "agent.json"
         self.blobs = root / "blobs"
         self.partial = root / "partial"
         self.models = root / "models"
