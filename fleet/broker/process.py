@@ -23,11 +23,11 @@ _POLL_S = 0.02
 _CLIENT_ID = b"lepton-edge-probe"
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody uses at this moment."""
-    with socket.create_server((host, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
+    """A TCP port that nobody uses at this moment: `port`, or any where that is 0. Raises OSError: it is in use."""
+    with socket.create_server((host, port)) as server:
+        found: int = server.getsockname()[1]
+        return found
 
 
 def _connect_packet() -> bytes:
@@ -108,7 +108,9 @@ class BrokerProcess(ABC):
                 pass
         except OSError as cause:
             where = f"{self.host}:{self.port}"
-            raise ConnectionFailedError(f"{where}: {cause.strerror or cause}; choose another port for the broker") from cause
+            raise ConnectionFailedError(
+                f"{where}: {cause.strerror or cause}; choose another port for the broker"
+            ) from cause
 
     def wait(self) -> int:
         """Block until it has ended; its exit status."""

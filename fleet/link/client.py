@@ -1,0 +1,155 @@
+"""The manager's connection: kept up with backoff, its own will, and a greeting after every CONNACK.
+
+Retained messages are a cache that brokers lose, so the greeting publishes all of the manager's again.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiomqtt
+
+from lepton_edge.errors import ConnectionFailedError, UsageError
+from lepton_edge.typed import encode
+from lepton_edge.wire.messages import ManagerStatus
+from lepton_edge.wire.topics import from_all_devices, manager_topic
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 1883
+FIRST_BACKOFF_S = 0.2
+MAX_BACKOFF_S = 10.0
+_STABLE_S = 5.0
+_PENDING = 4096
+_QUIET = logging.getLogger("fleet.link.mqtt")
+_QUIET.setLevel(logging.ERROR)  # paho tells of each packet
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a broker is."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://{self.host}:{self.port}"
+
+
+def parse_broker(url: str) -> Address:
+    """Read mqtt://HOST[:PORT].
+
+    Raises:
+        UsageError: another scheme, or no host.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or DEFAULT_PORT
+    except ValueError as cause:
+        raise UsageError(f"broker {url!r}: {cause}") from cause
+    if parts.scheme == "mqtts":
+        raise UsageError(f"broker {url!r}: not yet: TLS to the broker; use mqtt://HOST:PORT")
+    if parts.scheme != "mqtt" or not parts.hostname:
+        raise UsageError(f"broker {url!r}: expected mqtt://HOST:PORT")
+    return Address(parts.hostname, port)
+
+
+class Link:
+    """The connection, and all publishing."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        manager: str,
+        started_ms: int,
+        on_message: Callable[[str, bytes], None],
+        on_connected: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Args: on_message: must not block. on_connected: publishes what is retained; cancelled when the link fails."""
+        self._address = address
+        self._manager = manager
+        self._started_ms = started_ms
+        self._on_message = on_message
+        self._on_connected = on_connected
+        self._client: aiomqtt.Client | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client is not None
+
+    async def check(self) -> None:
+        """Connect once, to say at the start whether the broker is there. Raises ConnectionFailedError."""
+        try:
+            async with self._new_client(f"{self._manager}-check", will=False):
+                pass
+        except aiomqtt.MqttError as cause:
+            raise ConnectionFailedError(f"broker {self._address.url} does not answer: {cause}") from cause
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        backoff = FIRST_BACKOFF_S
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                await self._session()
+            except* aiomqtt.MqttError as lost:
+                log.warning("broker %s: %s; trying again", self._address.url, lost.exceptions[0])
+            if loop.time() - began > _STABLE_S:
+                backoff = FIRST_BACKOFF_S
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+            backoff = min(MAX_BACKOFF_S, backoff * 2)
+
+    async def _session(self) -> None:
+        async with self._new_client(self._manager, will=True) as client:
+            client.pending_calls_threshold = _PENDING
+            await client.subscribe([(topic, 1) for topic in from_all_devices()])
+            self._client = client
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._greet(), name="greet")
+                    async for message in client.messages:
+                        if isinstance(message.payload, bytes):
+                            self._on_message(str(message.topic), message.payload)
+            finally:
+                self._client = None
+
+    def _new_client(self, identifier: str, *, will: bool) -> aiomqtt.Client:
+        topic = manager_topic(self._manager)
+        offline = encode(ManagerStatus(state="offline", started_ms=self._started_ms))
+        return aiomqtt.Client(
+            self._address.host,
+            self._address.port,
+            identifier=f"lepton-{identifier}",
+            protocol=aiomqtt.ProtocolVersion.V5,
+            will=aiomqtt.Will(topic, offline, qos=1, retain=True) if will else None,
+            logger=_QUIET,
+            keepalive=20,
+        )
+
+    async def _greet(self) -> None:
+        status = ManagerStatus(state="online", started_ms=self._started_ms)
+        await self.publish(manager_topic(self._manager), encode(status), qos=1, retain=True)
+        await self._on_connected()
+
+    async def goodbye(self) -> None:
+        """Say that this manager stops on purpose."""
+        status = ManagerStatus(state="offline", started_ms=self._started_ms)
+        await self.publish(manager_topic(self._manager), encode(status), qos=1, retain=True)
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> bool:
+        """Hand a message to the broker; False where that failed: whoever needs it asks again, or is greeted."""
+        client = self._client
+        if client is None:
+            return False
+        try:
+            await client.publish(topic, payload, qos=qos, retain=retain)
+        except aiomqtt.MqttError as cause:
+            log.info("not published to %s: %s", topic, cause)
+            return False
+        return True

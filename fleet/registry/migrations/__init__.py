@@ -1,0 +1,1 @@
+"""Alembic's scripts: how the tables come from one version to the next."""

@@ -1,0 +1,1 @@
+"""Latency over the fleet: windows merged by device, model, version and variant."""

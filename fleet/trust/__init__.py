@@ -1,0 +1,1 @@
+"""Who is believed: the operator's and the manager's keys."""
