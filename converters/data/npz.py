@@ -22,7 +22,9 @@ def open_npz(path: Path, signature: ModelSignature) -> ArrayDataset:
         DataError: unreadable, no .npz, pickled objects inside, or arrays that do not fit the model.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy leaves its own handle open when a zip turns out to be damaged.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path}: one bare array; save it with numpy.savez({path.name!r}, x=..., y=...)")
             arrays = {name: archive[name] for name in archive.files}

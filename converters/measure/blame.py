@@ -1,7 +1,8 @@
-"""Which layers lose the accuracy: both graphs run on the same samples, and tensors of one name are compared.
+"""Which layers lose the accuracy: both graphs run on the same samples, and what stands for the same tensor is compared.
 
-A quantised graph keeps the names of the float tensors that it computes, so no search is needed. A layer's error is
-RMS(quantised - float) / standard deviation of float; what it adds is its error less the worst error among its inputs.
+A quantised graph keeps the names of the float tensors, so no search is needed; where it quantises a tensor, what its
+readers get is the dequantised form. A layer's error is RMS(quantised - float) / standard deviation of float; what it
+adds is its error less the worst error among its inputs.
 """
 
 import tempfile
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
 
 from converters.ort import open_plain
 from lepton_edge.bundle.binding import Arrays
@@ -18,6 +18,8 @@ from lepton_edge.runtimes.onnxruntime import OnnxExecutor
 from lepton_edge.typed import Record
 
 _COMPUTING = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Softmax", "LayerNormalization"}
+_ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSwish"}
+_DEQUANTISED = "_DequantizeLinear_Output"
 MAX_SAMPLES = 4
 TOP = 3
 
@@ -47,22 +49,35 @@ def blame_layers(prepared: onnx.ModelProto, quantised: bytes, inputs: Arrays) ->
         inputs: samples by input name, the first axis the samples; a few are enough.
     """
     lossy = onnx.ModelProto.FromString(quantised)
-    errors = _tensor_errors(prepared, lossy, _shared_tensors(prepared, lossy), inputs)
+    errors = _tensor_errors(prepared, lossy, _counterparts(prepared, lossy), inputs)
     producers = {name: node for node in prepared.graph.node for name in node.output}
     found = []
-    for node in lossy.graph.node:
-        name = node.output[0] if node.op_type in _COMPUTING else ""
-        if name in errors:
-            added = errors[name] - _worst_input(producers[name], producers, errors)
-            layer = node.name or producers[name].name
-            found.append(Blame(layer=layer, operator=node.op_type, error=errors[name], added=added))
+    for name, error in errors.items():
+        layer = _layer_behind(producers[name], producers)
+        if layer is not None:
+            added = error - _worst_input(layer, producers, errors)
+            found.append(Blame(layer=layer.name, operator=layer.op_type, error=error, added=added))
     return sorted(found, key=lambda one: -one.added)[:TOP]
 
 
-def _shared_tensors(prepared: onnx.ModelProto, lossy: onnx.ModelProto) -> list[str]:
+def _counterparts(prepared: onnx.ModelProto, lossy: onnx.ModelProto) -> dict[str, str]:
+    """Float tensor -> what stands for it in the quantised graph."""
     inside = {name for node in lossy.graph.node for name in node.output}
-    outputs = {value.name for value in prepared.graph.output}
-    return [name for node in prepared.graph.node for name in node.output if name in inside - outputs]
+    found = {}
+    for node in prepared.graph.node:
+        for name in node.output:
+            other = next((form for form in (f"{name}{_DEQUANTISED}", name) if form in inside), None)
+            if other:
+                found[name] = other
+    return found
+
+
+def _layer_behind(node: onnx.NodeProto, producers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
+    """The computing layer whose result this is: an activation is fused into the layer before it."""
+    if node.op_type in _COMPUTING:
+        return node
+    before = producers.get(node.input[0]) if node.op_type in _ACTIVATIONS and node.input else None
+    return before if before is not None and before.op_type in _COMPUTING else None
 
 
 def _worst_input(
@@ -79,21 +94,21 @@ def _worst_input(
 
 
 def _tensor_errors(
-    prepared: onnx.ModelProto, lossy: onnx.ModelProto, names: list[str], inputs: Arrays
+    prepared: onnx.ModelProto, lossy: onnx.ModelProto, pairs: dict[str, str], inputs: Arrays
 ) -> dict[str, float]:
+    """Relative error by float tensor; a constant or an integer tensor has none."""
     with tempfile.TemporaryDirectory(prefix="lepton-edge-") as folder:
-        exact = _watched(prepared, names, Path(folder) / "exact.onnx")
-        rough = _watched(lossy, names, Path(folder) / "rough.onnx")
-    squares = dict.fromkeys(names, 0.0)
-    spread = dict.fromkeys(names, 0.0)
+        exact = _watched(prepared, list(pairs), Path(folder) / "exact.onnx")
+        rough = _watched(lossy, list(pairs.values()), Path(folder) / "rough.onnx")
+    squares, spread = dict.fromkeys(pairs, 0.0), dict.fromkeys(pairs, 0.0)
     for sample in _first_samples(inputs):
         wanted, got = exact.execute(sample), rough.execute(sample)
-        for name in names:
+        for name, other in pairs.items():
             if np.issubdtype(wanted[name].dtype, np.floating):
-                difference = got[name].astype(np.float64) - wanted[name].astype(np.float64)
+                difference = got[other].astype(np.float64) - wanted[name].astype(np.float64)
                 squares[name] += float(np.mean(difference**2))
                 spread[name] += float(np.var(wanted[name].astype(np.float64)))
-    return {name: float(np.sqrt(squares[name] / spread[name])) for name in names if spread[name] > 0}
+    return {name: float(np.sqrt(squares[name] / spread[name])) for name in pairs if spread[name] > 0}
 
 
 def _first_samples(inputs: Arrays) -> Iterable[Arrays]:
@@ -106,11 +121,6 @@ def _watched(model: onnx.ModelProto, names: list[str], file: Path) -> OnnxExecut
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     known = {value.name for value in copy.graph.output}
-    copy.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in names if name not in known
-    )
-    for value in copy.graph.output:
-        if value.name in names:
-            value.ClearField("type")
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
     file.write_bytes(copy.SerializeToString())
     return open_plain(file, threads=1, optimise=False)

@@ -6,6 +6,7 @@ a change outside this file. Calibration is its MinMax: only two numbers a tensor
 
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,11 +92,13 @@ def check_scales(model: onnx.ModelProto, *, where: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantiser's advice, which goes to the root logger, out of the user's terminal."""
+    """Keep the quantiser's advice (on the root logger, and about NaN, which `check_scales` finds) from the user."""
     root = logging.getLogger()
     before = root.level
     root.setLevel(max(before, logging.ERROR))
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
     finally:
         root.setLevel(before)

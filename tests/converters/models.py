@@ -1,0 +1,95 @@
+"""Small ONNX models, written node by node, with weights from a seed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+
+
+def model(
+    nodes: Sequence[onnx.NodeProto],
+    weights: dict[str, np.ndarray],
+    *,
+    inputs: dict[str, list[int | str]],
+    outputs: dict[str, list[int | str]],
+    opset: int = OPSET,
+    input_type: int = TensorProto.FLOAT,
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(name, input_type, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    made.ir_version = 8
+    return made
+
+
+def conv_net(*, seed: int = 0, opset: int = OPSET, batch: int | str = "batch", side: int | str = 8) -> onnx.ModelProto:
+    """Conv, BatchNorm, Relu, mean, Gemm: (batch, 3, side, side) -> (batch, 4)."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        "w": rng.standard_normal((8, 3, 3, 3)).astype(np.float32),
+        "gamma": rng.uniform(0.5, 2, 8).astype(np.float32),
+        "beta": rng.standard_normal(8).astype(np.float32),
+        "mean": rng.standard_normal(8).astype(np.float32),
+        "var": rng.uniform(0.5, 2, 8).astype(np.float32),
+        "fc": rng.standard_normal((4, 8)).astype(np.float32),
+        "fb": rng.standard_normal(4).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["c", "gamma", "beta", "mean", "var"], ["n"], "norm"),
+        helper.make_node("Relu", ["n"], ["r"], "relu"),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["f"], "flatten"),
+        helper.make_node("Gemm", ["f", "fc", "fb"], ["y"], "head", transB=1),
+    ]
+    shapes: dict[str, list[int | str]] = {"x": [batch, 3, side, side]}
+    return model(nodes, weights, inputs=shapes, outputs={"y": [batch, 4]}, opset=opset)
+
+
+def fragile_net() -> onnx.ModelProto:
+    """Two classes apart by a thousandth of their size: int8 cannot tell them apart. (batch, 2) -> (batch, 2)."""
+    weights = {"w": np.array([[0.1, -0.1], [100.0, 100.0]], np.float32), "b": np.zeros(2, np.float32)}
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "thin")
+    return model([node], weights, inputs={"x": ["batch", 2]}, outputs={"y": ["batch", 2]})
+
+
+def fragile_data(count: int = 200) -> dict[str, np.ndarray]:
+    x = np.random.default_rng(0).uniform(-1, 1, (count, 2)).astype(np.float32)
+    return {"x": x, "y": (x[:, 0] < 0).astype(np.int64)}
+
+
+def no_weights_net() -> onnx.ModelProto:
+    """Softmax alone: nothing to quantise."""
+    node = helper.make_node("Softmax", ["x"], ["y"], "soft")
+    return model([node], {}, inputs={"x": ["batch", 4]}, outputs={"y": ["batch", 4]})
+
+
+def text_net() -> onnx.ModelProto:
+    """Token indices: Gather, mean, MatMul. (batch, 6) int64 -> (batch, 3)."""
+    rng = np.random.default_rng(3)
+    weights = {
+        "table": rng.standard_normal((50, 64)).astype(np.float32),
+        "w": rng.standard_normal((64, 3)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["e"], "embed"),
+        helper.make_node("ReduceMean", ["e"], ["m"], "mean", axes=[1], keepdims=0),
+        helper.make_node("MatMul", ["m", "w"], ["y"], "head"),
+    ]
+    return model(
+        nodes, weights, inputs={"ids": ["batch", 6]}, outputs={"y": ["batch", 3]}, input_type=TensorProto.INT64
+    )
+
+
+def samples(count: int = 60, *, seed: int = 1) -> dict[str, np.ndarray]:
+    """Inputs of `conv_net` with the classes that it gives itself."""
+    x = np.random.default_rng(seed).standard_normal((count, 3, 8, 8)).astype(np.float32)
+    return {"x": x}

@@ -1,0 +1,174 @@
+"""What comes in as a model, and what is said of what is none."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from converters.graph.signature import parse_shape
+from converters.importers import import_model
+from lepton_edge.errors import LeptonError, ModelError, NotYetSupportedError, UnsupportedOperatorError, UsageError
+from tests.converters import models
+
+
+def save_external(path: Path) -> None:
+    net = models.conv_net()
+    onnx.save(net, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+
+
+def write_truncated(path: Path) -> None:
+    onnx.save(models.conv_net(), path)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def write_without_weights(path: Path) -> None:
+    save_external(path)
+    path.with_name("weights.bin").unlink()
+
+
+def write_short_weights(path: Path) -> None:
+    save_external(path)
+    path.with_name("weights.bin").write_bytes(b"short")
+
+
+def write_escaping_weights(path: Path) -> None:
+    save_external(path)
+    net = onnx.load(path, load_external_data=False)
+    for tensor in net.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../weights.bin"
+    path.write_bytes(net.SerializeToString())
+
+
+def write_custom_operator(path: Path) -> None:
+    net = models.model(
+        [helper.make_node("Frobnicate", ["x"], ["y"], "frob", domain="com.example")],
+        {},
+        inputs={"x": ["batch", 4]},
+        outputs={"y": ["batch", 4]},
+    )
+    net.opset_import.append(helper.make_opsetid("com.example", 1))
+    path.write_bytes(net.SerializeToString())
+
+
+def write_broken_graph(path: Path) -> None:
+    net = models.conv_net()
+    net.graph.node[3].input[0] = "nowhere"
+    path.write_bytes(net.SerializeToString())
+
+
+def write_fixed_batch(path: Path) -> None:
+    onnx.save(models.conv_net(batch=4), path)
+
+
+def write_open_side(path: Path) -> None:
+    onnx.save(models.conv_net(side="side"), path)
+
+
+BAD: dict[str, tuple[Callable[[Path], object], type[LeptonError], str]] = {
+    "absent": (lambda path: None, ModelError, "No such file"),
+    "a folder": (lambda path: path.mkdir(), ModelError, "directory"),
+    "empty": (lambda path: path.write_bytes(b""), ModelError, "not an ONNX file"),
+    "text": (lambda path: path.write_text("hello, I am no model\n" * 50), ModelError, "not an ONNX file"),
+    "random bytes": (
+        lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)), ModelError, "not an ONNX file"
+    ),
+    "truncated": (write_truncated, ModelError, "not an ONNX file, or a truncated one"),
+    "external weights missing": (write_without_weights, ModelError, "lie in another file"),
+    "external weights too short": (write_short_weights, ModelError, "lie in another file"),
+    "external weights outside": (write_escaping_weights, ModelError, "lie in another file"),
+    "an unknown operator": (write_custom_operator, UnsupportedOperatorError, "'frob': operator 'Frobnicate'"),
+    "an edge from nowhere": (write_broken_graph, ModelError, "not a valid ONNX model"),
+    "a fixed batch": (write_fixed_batch, NotYetSupportedError, "first axis must be the batch"),
+    "an open axis": (write_open_side, ModelError, "--shape x=1x3xsidexside"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("write", "kind", "says"), BAD.values(), ids=BAD)
+def test_file_that_cannot_be_imported(
+    write: Callable[[Path], object], kind: type[LeptonError], says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.onnx"
+    write(path)
+    with pytest.raises(kind, match=says) as error:
+        import_model(path)
+    assert "\n" not in str(error.value)
+    assert "net.onnx" in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras", ".tflite", ".pt2", ".pt", ".pth", ".skops", ".pkl"])
+def test_other_kinds_of_models_say_not_yet_and_what_to_do(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net{suffix}"
+    path.write_bytes(b"\x80\x04never read")
+    with pytest.raises(NotYetSupportedError, match=r"not yet: .*come later; today, "):
+        import_model(path)
+
+
+def test_objects_that_are_no_models() -> None:
+    module = type("Linear", (), {"__module__": "torch.nn.modules.linear"})()
+    with pytest.raises(NotYetSupportedError, match="a Linear: PyTorch models come later"):
+        import_model(module)
+    with pytest.raises(ModelError, match="a dict is no model"):
+        import_model({})
+    with pytest.raises(NotYetSupportedError, match="PyTorch models come later"):
+        import_model("my_package.nets:make")
+
+
+def test_external_weights_come_inside(tmp_path: Path) -> None:
+    save_external(tmp_path / "net.onnx")
+    source = import_model(tmp_path / "net.onnx")
+    inside = onnx.ModelProto.FromString(source.to_bytes())
+    assert all(tensor.data_location == TensorProto.DEFAULT for tensor in inside.graph.initializer)
+    assert inside.graph.initializer[0].raw_data == models.conv_net().graph.initializer[0].raw_data
+
+
+def test_signature_keeps_names_and_the_symbolic_batch(conv_onnx: Path) -> None:
+    signature = import_model(conv_onnx).signature
+    assert [(spec.name, spec.dtype, spec.shape) for spec in signature.inputs] == [("x", "float32", ["batch", 3, 8, 8])]
+    assert [(spec.name, spec.shape) for spec in signature.outputs] == [("y", ["batch", 4])]
+
+
+def test_initialisers_among_the_inputs_are_not_inputs() -> None:
+    net = models.conv_net()
+    net.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [8, 3, 3, 3]))
+    assert [spec.name for spec in import_model(net).signature.inputs] == ["x"]
+
+
+def test_shape_fixes_open_axes_and_leaves_the_batch() -> None:
+    source = import_model(models.conv_net(side="side"), shapes={"x": [1, 3, 8, 8]})
+    assert source.signature.inputs[0].shape == ["batch", 3, 8, 8]
+    assert source.signature.outputs[0].shape == ["batch", 4]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "says"),
+    [
+        ({"z": [1, 3, 8, 8]}, "no such input"),
+        ({"x": [1, 3, 8]}, "3 sizes, but the input has 4 axes"),
+        ({"x": [1, 4, 8, 8]}, "axis 1 is 3 in the file, not 4"),
+    ],
+)
+def test_shape_that_does_not_fit(shapes: dict[str, list[int]], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        import_model(models.conv_net(side="side"), shapes=shapes)
+
+
+@pytest.mark.parametrize("text", ["x", "x=", "=1x2", "x=1x", "x=1xa", "x=1x0", "x=1x-2"])
+def test_shape_text_that_is_none(text: str) -> None:
+    with pytest.raises(UsageError, match="expected name="):
+        parse_shape(text)
+
+
+def test_shape_text() -> None:
+    assert parse_shape("a=b=1x3x224x224") == ("a=b", [1, 3, 224, 224])
+
+
+def test_the_model_given_is_not_changed() -> None:
+    net = models.conv_net(side="side")
+    before = net.SerializeToString()
+    import_model(net, shapes={"x": [1, 3, 8, 8]})
+    assert net.SerializeToString() == before
