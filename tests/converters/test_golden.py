@@ -1,0 +1,143 @@
+"""The golden test: right files pass on other threads and CPUs, and a file with one broken block does not."""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from converters.artifact import Artifact, float_artifact
+from converters.data.npz import from_arrays
+from converters.golden import golden_inputs, prove
+from converters.importers import import_model
+from converters.outcome import Outcome
+from converters.quantize.profiles import FLOAT, host_flags, native_static
+from lepton_edge.bundle import Bundle
+from lepton_edge.bundle.golden import GOLDEN_COUNT, distance
+from lepton_edge.bundle.manifest import Variant
+from lepton_edge.runtimes import open_session
+from tests.converters import models
+
+BLOCK = 64 * 1024
+QEMU = shutil.which("qemu-x86_64")
+Converted = tuple[Outcome, Bundle, Path]
+
+needs_vnni = pytest.mark.skipif(
+    native_static(flags=host_flags()[0], machine=host_flags()[1]) is None
+    or not {"avx512_vnni", "avx_vnni"} & host_flags()[0],
+    reason="the host has no VNNI, so no U8S8 variant is made here",
+)
+
+
+def distances(path: Path, threads: int, *wrapper: str) -> dict[str, float]:
+    script = Path(__file__).with_name("run_golden.py")
+    done = subprocess.run(
+        [*wrapper, sys.executable, str(script), str(path), str(threads)], capture_output=True, check=True, timeout=150
+    )
+    return json.loads(done.stdout)
+
+
+def with_inverted_block(data: bytes, start: int) -> bytes:
+    """The sign of the weights in bytes start..start + 64 KiB inverted, counted over all weight matrices in turn."""
+    model = onnx.ModelProto.FromString(data)
+    position = 0
+    for tensor in model.graph.initializer:
+        weights = numpy_helper.to_array(tensor)
+        if weights.ndim < 2:
+            continue
+        flat = weights.reshape(-1).copy()
+        first = max(0, start - position) // flat.itemsize
+        last = max(0, start + BLOCK - position) // flat.itemsize
+        part = flat[first:last].astype(np.float64)
+        lowest, highest = (0, 255) if flat.dtype == np.uint8 else (-128, 127)
+        inverted = 256 - part if flat.dtype == np.uint8 else -part
+        flat[first:last] = inverted if flat.dtype == np.float32 else np.clip(inverted, lowest, highest)
+        tensor.CopyFrom(numpy_helper.from_array(flat.reshape(weights.shape), tensor.name))
+        position += flat.nbytes
+    return model.SerializeToString()
+
+
+def blocks_of(data: bytes) -> range:
+    weights = [numpy_helper.to_array(tensor) for tensor in onnx.ModelProto.FromString(data).graph.initializer]
+    return range(0, sum(array.nbytes for array in weights if array.ndim > 1), BLOCK)
+
+
+def broken_distance(bundle: Bundle, variant: Variant, start: int, folder: Path) -> float:
+    file = folder / f"{variant.name}-{start}.onnx"
+    file.write_bytes(with_inverted_block(bundle.read(variant.file), start))
+    golden = bundle.golden()
+    session = open_session(file, bundle.manifest.signature, variant)
+    return distance(golden.expected(variant.name), session.run_samples(golden.inputs))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_right_files_pass_on_any_thread_count(converted: Converted, threads: int) -> None:
+    _, bundle, path = converted
+    for name, ratio in distances(path, threads).items():
+        assert ratio <= bundle.manifest.variant(name).tolerance
+
+
+def test_every_block_of_inverted_weights_is_refused(converted: Converted, tmp_path: Path) -> None:
+    _, bundle, _ = converted
+    for variant in bundle.manifest.variants:
+        for start in blocks_of(bundle.read(variant.file)):
+            ratio = broken_distance(bundle, variant, start, tmp_path)
+            assert ratio > variant.tolerance, f"{variant.name}: block at {start}: {ratio}"
+            assert ratio > 0.3, f"{variant.name}: block at {start}: {ratio} is within what a tolerance may be"
+
+
+@needs_vnni
+@pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 (Debian: qemu-user) is not installed")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="emulates one x86 on another")
+def test_a_cpu_without_vnni_passes_what_is_for_it_and_is_shielded_from_what_is_not(converted: Converted) -> None:
+    """Haswell has AVX2 and no VNNI: U8S8 saturates there, so its outputs are wrong and the test must say so."""
+    _, bundle, path = converted
+    ratios = distances(path, 1, str(QEMU), "-cpu", "Haswell")
+    for name in ("float32-onnx", "int8-onnx-u8u8"):
+        assert ratios[name] <= bundle.manifest.variant(name).tolerance
+    assert ratios["int8-onnx-u8s8"] > bundle.manifest.variant("int8-onnx-u8s8").tolerance
+    assert bundle.manifest.variant("int8-onnx-u8s8").isa == [["avx512_vnni", "avx_vnni"]]
+
+
+def test_golden_npz_holds_inputs_float_outputs_and_each_files_own(converted: Converted) -> None:
+    _, bundle, _ = converted
+    golden = bundle.golden()
+    assert golden.inputs["image"].shape == (GOLDEN_COUNT, 1, 28, 28)
+    assert golden.float_outputs["logits"].shape == (GOLDEN_COUNT, 10)
+    assert set(golden.host_outputs) == {variant.name for variant in bundle.manifest.variants}
+    assert (golden.float_outputs["logits"] == golden.expected("float32-onnx")["logits"]).all()
+    # Spread over the classes: 16 inputs of ten digits name at least most of them.
+    assert len(set(golden.float_outputs["logits"].argmax(axis=1))) >= 8
+
+
+def test_inputs_without_data_follow_the_signature_and_the_seed() -> None:
+    signature = import_model(models.text_net()).signature
+    one, again, other = (golden_inputs(None, signature, seed=seed)["ids"] for seed in (0, 0, 1))
+    assert one.shape == (GOLDEN_COUNT, 6)
+    assert one.dtype == np.int64
+    assert (one == again).all()
+    assert (one != other).any()
+    floats = golden_inputs(None, import_model(models.conv_net()).signature, seed=0)["x"]
+    assert floats.dtype == np.float32
+
+
+def test_few_samples_are_repeated(tmp_path: Path) -> None:
+    source = import_model(models.conv_net())
+    data = from_arrays(models.samples(3), source.signature, where="data")
+    assert golden_inputs(data, source.signature, seed=0)["x"].shape == (GOLDEN_COUNT, 3, 8, 8)
+
+
+def test_tolerance_is_twice_the_spread_with_a_floor(tmp_path: Path) -> None:
+    source = import_model(models.conv_net())
+    inputs = golden_inputs(None, source.signature, seed=0)
+    plain = prove(float_artifact(source), source.signature, inputs, tmp_path)
+    assert plain.tolerance == max(1e-3, 2 * plain.spread)
+    (tmp_path / "int8").mkdir()
+    called_int8 = Artifact(profile=FLOAT, precision="int8", data=source.to_bytes())
+    assert prove(called_int8, source.signature, inputs, tmp_path / "int8").tolerance == 0.05
