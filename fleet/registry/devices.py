@@ -53,6 +53,7 @@ def enrol(session: Session, device: str, labels: dict[str, str], now_ms: int) ->
     row.enrolled_ms = now_ms
     if labels:
         row.labels = encode(labels).decode()
+    session.flush()  # fills in the columns' defaults
     return _member(row), labels_of(row)
 
 
