@@ -8,6 +8,7 @@ Source of the idea: docs/decisions/0002.
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -52,12 +53,16 @@ class Runtime(Protocol):
 
 
 class Session:
-    """A variant, loaded: takes and gives arrays of the model signature, and applies the bindings between."""
+    """A variant, loaded: takes and gives arrays of the model signature, and applies the bindings between.
+
+    Threads may share it; they take turns, because not every runtime lets two into one session.
+    """
 
     def __init__(self, executor: Executor, signature: ModelSignature, variant: Variant) -> None:
         self.signature = signature
         self.variant = variant
         self._executor = executor
+        self._turn = threading.Lock()
         self._outputs = {spec.name: spec for spec in signature.outputs}
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
@@ -72,7 +77,8 @@ class Session:
         """
         checked = check_inputs(self.signature, inputs)
         fed = {binding.tensor: to_file(binding, checked[binding.name]) for binding in self.variant.inputs}
-        given = self._executor.execute(fed)
+        with self._turn:
+            given = self._executor.execute(fed)
         results = {
             binding.name: from_file(binding, given[binding.tensor], self._outputs[binding.name].dtype)
             for binding in self.variant.outputs
