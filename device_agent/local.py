@@ -7,7 +7,6 @@ are loaded once: what is deployed later is seen by the next `Agent`.
 
 import logging
 import tempfile
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -59,8 +58,6 @@ class Agent:
         else:
             models = [choose(Bundle.open(path), limits=limits or Limits())]
         self._models = {model.manifest.name: model for model in models}
-        # Not every runtime lets two threads into one session.
-        self._locks = {name: threading.Lock() for name in self._models}
 
     @property
     def models(self) -> dict[str, ServedModel]:
@@ -84,8 +81,7 @@ class Agent:
             SelfTestError: the runtime failed.
         """
         model, inputs = self._parse(arguments)
-        with self._locks[model.manifest.name]:
-            outputs = model.session.run(inputs)
+        outputs = model.session.run(inputs)
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
     def _parse(self, arguments: tuple[str | Inputs, ...]) -> tuple[ServedModel, Mapping[str, Array]]:

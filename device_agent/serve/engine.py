@@ -1,7 +1,7 @@
 """The engine: which model answers under which name, who runs it, and what that cost.
 
-Each model has its own lane (one worker thread): a slow model delays no other one, and no session is entered by two
-threads at once, which not every runtime allows. A swap is one assignment under the lock; what was queued on the old
+Each model has its own lane (one worker thread), so that a slow model delays no other one; a session takes one thread
+at a time in any case. A swap is one assignment under the lock; what was queued on the old
 model finishes there, and is counted there.
 
 Failures are the model's: a request whose tensors do not fit (DataError) and one that was turned away count as

@@ -12,6 +12,13 @@ class UnknownModelError(LeptonError):
     code = "unknown-model"
 
 
+class RequestTimeoutError(LeptonError):
+    """A client that does not send what it announced (408)."""
+
+    code = "request-timeout"
+    permanent = False
+
+
 class PayloadTooLargeError(LeptonError):
     """A request with more bytes than the device takes (413)."""
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -21,6 +22,7 @@ from device_agent.serve.errors import (
     ListenError,
     OverloadedError,
     PayloadTooLargeError,
+    RequestTimeoutError,
     UnknownModelError,
 )
 from device_agent.serve.listen import listen_tcp, listen_unix
@@ -31,10 +33,6 @@ from lepton_edge.version import VERSION
 
 _log = logging.getLogger(__name__)
 
-MAX_BODY = 64 * 1024 * 1024
-"""Most bytes of one request, unpacked."""
-MAX_HELD = 4 * MAX_BODY
-"""Most bytes of all requests that are being read or run."""
 _SHUTDOWN_S = 3.0
 _WORTH_PACKING = 1024
 _WORTH_A_THREAD = 256 * 1024
@@ -42,6 +40,7 @@ _HEADER_LENGTH = "Inference-Header-Content-Length"
 _STATUS: Mapping[type[LeptonError], int] = {
     DataError: 400,
     UnknownModelError: 404,
+    RequestTimeoutError: 408,
     PayloadTooLargeError: 413,
     OverloadedError: 503,
     InferenceTimeoutError: 504,
@@ -49,6 +48,19 @@ _STATUS: Mapping[type[LeptonError], int] = {
 P = ParamSpec("P")
 T = TypeVar("T")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What clients may cost.
+
+    body_bytes: most bytes of one request, unpacked. held_bytes: of all requests that are being read or run.
+    read_s: seconds that a client may take to send a body.
+    """
+
+    body_bytes: int = 64 * 1024 * 1024
+    held_bytes: int = 256 * 1024 * 1024
+    read_s: float = 60.0
 
 
 class Server:
@@ -75,9 +87,7 @@ class Server:
         await self.close()
 
 
-async def serve(
-    engine: Engine, *, host: str, port: int, socket: Path | None, max_body: int = MAX_BODY, max_held: int = MAX_HELD
-) -> Server:
+async def serve(engine: Engine, *, host: str, port: int, socket: Path | None, limits: Limits | None = None) -> Server:
     """Listen, and return once requests are answered: the server is then used as `async with server`.
 
     Args:
@@ -85,14 +95,13 @@ async def serve(
         host: address or name to listen on.
         port: 0 picks one.
         socket: path of the Unix socket; None: no such socket.
-        max_body: most bytes of one request.
-        max_held: most bytes of all requests under way.
+        limits: what clients may cost.
 
     Raises:
         ListenError: the port or the path is in use, or may not be used.
     """
     app = web.Application(middlewares=[_errors_as_json])
-    app.add_routes(_Endpoint(engine, max_body, max_held).routes())
+    app.add_routes(_Endpoint(engine, limits or Limits()).routes())
     # Not unpacked by aiohttp: `unpack` bounds the result and answers a broken body with one line.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, auto_decompress=False)
     await runner.setup()
@@ -109,10 +118,9 @@ async def serve(
 class _Endpoint:
     """The handlers."""
 
-    def __init__(self, engine: Engine, max_body: int, max_held: int) -> None:
+    def __init__(self, engine: Engine, limits: Limits) -> None:
         self._engine = engine
-        self._max_body = max_body
-        self._max_held = max_held
+        self._limits = limits
         self._held = 0
 
     def routes(self) -> list[web.RouteDef]:
@@ -154,15 +162,18 @@ class _Endpoint:
     async def infer(self, request: web.Request) -> web.Response:
         served = self._served(request)
         async with self._body(request) as body:
-            asked = await _off_the_loop(len(body), v2.read_request, body, _header_length(request), served.manifest)
+            length = _header_length(request)
+            asked = await _off_the_loop(len(body), v2.read_request, body, length, served.manifest)
             answered, outputs = await self._engine.infer(served.manifest.name, asked.inputs)
-        _check_version(answered, request)
+            _check_version(answered, request)
+            if answered.manifest.signature != served.manifest.signature:  # swapped since: do the outputs still exist?
+                asked = v2.read_request(body, length, answered.manifest)
         size = sum(array.nbytes for array in outputs.values())
-        data, length = await _off_the_loop(size, v2.write_answer, asked, outputs, answered)
+        data, header_length = await _off_the_loop(size, v2.write_answer, asked, outputs, answered)
         response = web.Response(body=data, content_type="application/json")
-        if length is not None:
+        if header_length is not None:
             response.content_type = "application/octet-stream"
-            response.headers[_HEADER_LENGTH] = str(length)
+            response.headers[_HEADER_LENGTH] = str(header_length)
         if len(data) >= _WORTH_PACKING:
             response.enable_compression()  # only where the client's Accept-Encoding asks for it
         return response
@@ -180,13 +191,14 @@ class _Endpoint:
         body = bytearray()
         held = 0
         try:
-            async for part in request.content.iter_any():
-                body += part
-                held += self._hold(len(part))
-                if len(body) > self._max_body:
-                    raise PayloadTooLargeError(f"request: more than {self._max_body} bytes")
+            async with _patience(self._limits.read_s):
+                async for part in request.content.iter_any():
+                    body += part
+                    held += self._hold(len(part))
+                    if len(body) > self._limits.body_bytes:
+                        raise PayloadTooLargeError(f"request: more than {self._limits.body_bytes} bytes")
             encoding = request.headers.get("Content-Encoding", "")
-            plain = await _off_the_loop(len(body), unpack, bytes(body), encoding, limit=self._max_body)
+            plain = await _off_the_loop(len(body), unpack, bytes(body), encoding, limit=self._limits.body_bytes)
             body.clear()
             held += self._hold(len(plain) - held)
             yield plain
@@ -195,10 +207,19 @@ class _Endpoint:
 
     def _hold(self, size: int) -> int:
         """Count `size` bytes as held and return it. Raises OverloadedError where all together are too many."""
-        if size > 0 and self._held + size > self._max_held:
+        if size > 0 and self._held + size > self._limits.held_bytes:
             raise OverloadedError("too many requests are under way; try again later")
         self._held += size
         return size
+
+
+@asynccontextmanager
+async def _patience(read_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(read_s):
+            yield
+    except TimeoutError as cause:
+        raise RequestTimeoutError(f"request: its body did not arrive within {read_s:g} s") from cause
 
 
 def _check_version(served: ServedModel, request: web.Request) -> None:

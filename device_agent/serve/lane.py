@@ -1,4 +1,4 @@
-"""One worker thread with a bounded queue: a model's runtime is entered by one thread at a time."""
+"""One worker thread with a bounded queue."""
 
 import queue
 import threading

@@ -9,6 +9,7 @@ variant takes is measured instead of guessed. Only what passed there is loaded h
 more, because it is this session that will serve.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def self_test(
     """
     file = folder / variant.file
     request = Request(file=str(file.absolute()), signature=manifest.signature, variant=variant, threads=limits.threads)
+    apart = apart and bool(sys.executable)  # an embedded interpreter has no program to start
     verdict = examine_apart(request, golden, timeout_s=timeout_s) if apart else examine(request, golden)
     _judge(verdict, variant, limits)
     session = open_session(file, manifest.signature, variant, threads=limits.threads)

@@ -14,7 +14,7 @@ import pytest
 
 from device_agent.serve.engine import Engine
 from device_agent.serve.errors import ListenError
-from device_agent.serve.http import Server, serve
+from device_agent.serve.http import Limits, Server, serve
 from lepton_edge.bundle import ModelSignature
 from lepton_edge.bundle.binding import Array, Arrays
 from lepton_edge.errors import SelfTestError
@@ -51,8 +51,8 @@ async def engine() -> AsyncIterator[Engine]:
 
 @pytest.fixture
 async def server(engine: Engine, tmp_path: Path) -> AsyncIterator[Server]:
-    limits = {"max_body": 100_000, "max_held": 250_000}
-    async with await serve(engine, host="127.0.0.1", port=0, socket=tmp_path / "s", **limits) as server:
+    limits = Limits(body_bytes=100_000, held_bytes=250_000)
+    async with await serve(engine, host="127.0.0.1", port=0, socket=tmp_path / "s", limits=limits) as server:
         yield server
 
 
@@ -284,6 +284,44 @@ async def test_bodies_are_bounded_together_too(client: aiohttp.ClientSession, se
     assert statuses == [400, 400, 503]
     async with client.post(X, json=body()) as response:
         assert response.status == 200
+
+
+async def test_a_client_that_sends_no_body_is_let_go(engine: Engine) -> None:
+    limits = Limits(read_s=0.05)
+    async with await serve(engine, host="127.0.0.1", port=0, socket=None, limits=limits) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        writer.write(f"POST {X} HTTP/1.1\r\nHost: h\r\nContent-Length: 99\r\n\r\n{{".encode())
+        answer = await asyncio.wait_for(reader.readuntil(b"}"), 20)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"did not arrive within 0.05 s" in answer
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_swap_to_another_signature_under_way_is_no_servers_error(
+    engine: Engine, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ModelSignature(
+        inputs=[tensor("x", "float32", "n", 2)], outputs=[tensor("z", "float32", "n", 2), tensor("y", "bool", 1)]
+    )
+    after = served(lambda inputs: {"z": inputs["x"], "y": np.array([True])}, other, name="plus-one", version="1.0")
+    real_infer = engine.infer
+
+    async def infer(name: str, inputs: Mapping[str, Array]) -> Any:
+        engine.install(after)
+        return await real_infer(name, inputs)
+
+    monkeypatch.setattr(engine, "infer", infer)
+    before = engine.serving("plus-one")
+    assert before is not None
+    async with client.post(X, json=body()) as response:
+        assert [output["name"] for output in (await response.json())["outputs"]] == ["z", "y"]
+    engine.install(before)
+    after = served(lambda inputs: {"z": inputs["x"]}, ModelSignature(inputs=other.inputs, outputs=other.outputs[:1]),
+                   name="plus-one", version="1.0")  # fmt: skip
+    async with client.post(X, json=body(outputs=[{"name": "y"}])) as response:
+        assert response.status == 400
+        assert "none of the model's outputs" in (await response.json())["error"]
 
 
 async def test_a_stopping_engine_is_not_ready(engine: Engine, client: aiohttp.ClientSession) -> None:

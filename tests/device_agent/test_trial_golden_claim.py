@@ -14,7 +14,7 @@ from device_agent.core.choice import candidates
 from device_agent.info import device_of, probe
 from device_agent.trial import golden_check, self_test
 from device_agent.trial.process import COMMAND, examine_apart
-from device_agent.trial.protocol import Request
+from device_agent.trial.protocol import Request, Verdict
 from lepton_edge.bundle import Bundle, Variant
 from lepton_edge.demo import digits
 from lepton_edge.errors import SelfTestError
@@ -57,15 +57,27 @@ def test_the_right_file_passes_on_any_number_of_threads(bundle: Bundle, folder: 
     assert trial.choice.golden_ratio <= variant.tolerance
 
 
-@pytest.mark.skipif(QEMU is None, reason="needs qemu-user")
-def test_the_right_file_passes_on_an_emulated_haswell(bundle: Bundle, folder: Path) -> None:
-    """No VNNI there: other kernels, which saturate where the file does not avoid it."""
-    variant = bundle.manifest.variant("int8-onnx-u8u8")
+def on_haswell(bundle: Bundle, folder: Path, name: str) -> Verdict:
+    """No VNNI there: other kernels, which saturate in silence where the file does not avoid it."""
+    variant = bundle.manifest.variant(name)
     request = Request(file=str(folder / variant.file), signature=bundle.manifest.signature, variant=variant, threads=1)
     emulated = (str(QEMU), "-cpu", "Haswell", *COMMAND)
-    verdict = examine_apart(request, bundle.golden(), timeout_s=150, command=emulated)
+    return examine_apart(request, bundle.golden(), timeout_s=150, command=emulated)
+
+
+@pytest.mark.skipif(QEMU is None, reason="needs qemu-user")
+def test_the_right_file_passes_on_an_emulated_haswell(bundle: Bundle, folder: Path) -> None:
+    verdict = on_haswell(bundle, folder, "int8-onnx-u8u8")
     assert (verdict.code, verdict.reason) == ("", "")
-    assert verdict.golden_ratio <= variant.tolerance
+    assert verdict.golden_ratio <= bundle.manifest.variant("int8-onnx-u8u8").tolerance
+
+
+@pytest.mark.skipif(QEMU is None, reason="needs qemu-user")
+def test_the_file_that_saturates_on_a_haswell_is_refused_there(bundle: Bundle, folder: Path) -> None:
+    """`isa` keeps it off such a device; should that be wrong, the golden test still does."""
+    verdict = on_haswell(bundle, folder, "int8-onnx-u8s8")
+    assert verdict.code == "self-test"
+    assert "golden test gave" in verdict.reason
 
 
 def weight_mask(data: bytes) -> np.ndarray:
