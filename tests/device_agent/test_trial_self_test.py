@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,13 +14,22 @@ from device_agent.trial import golden_check, self_test
 from device_agent.trial.measure import Effort, measure
 from device_agent.trial.process import examine_apart
 from device_agent.trial.protocol import Request, Verdict
-from lepton_edge.bundle import Bundle, Golden
+from lepton_edge.bundle import Bundle, Golden, ModelSignature
 from lepton_edge.bundle.binding import Array
 from lepton_edge.errors import RuntimeUnavailableError, SelfTestError
 from lepton_edge.runtimes import Session
 from lepton_edge.typed import encode
 from lepton_edge.wire.goal import Limits
-from tests.device_agent.models import PLUS_ONE, WEIGHTS, FakeExecutor, linear_bundle, linear_onnx, unpack, variant_of
+from tests.device_agent.models import (
+    PLUS_ONE,
+    WEIGHTS,
+    FakeExecutor,
+    linear_bundle,
+    linear_onnx,
+    tensor,
+    unpack,
+    variant_of,
+)
 
 VARIANT = variant_of(PLUS_ONE, tolerance=0.01)
 X = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
@@ -65,6 +75,36 @@ UNUSABLE = {
 def test_unusable_golden_data_fail_the_test(golden: Golden) -> None:
     with pytest.raises(SelfTestError, match="cannot be run"):
         golden_check(session(lambda x: x + 1), VARIANT, golden)
+
+
+def test_a_nan_among_the_hosts_outputs_hides_behind_no_other_output() -> None:
+    signature = ModelSignature(inputs=PLUS_ONE.inputs, outputs=[*PLUS_ONE.outputs, tensor("z", "float32", "n", 2)])
+    variant = variant_of(signature)
+    golden = Golden({"x": X}, {}, {variant.name: {"y": X, "z": np.full_like(X, np.nan)}})
+    executor = FakeExecutor(lambda inputs: {"y": inputs["x"], "z": inputs["x"]})
+    with pytest.raises(SelfTestError, match="gave inf"):
+        golden_check(Session(executor, signature, variant), variant, golden)
+
+
+def test_threads_take_turns_in_a_session() -> None:
+    inside = threading.Lock()
+    met: list[bool] = []
+
+    def alone(x: Array) -> Array:
+        entered = inside.acquire(blocking=False)
+        met.append(not entered)
+        x = x @ np.ones((2, 2), np.float32)
+        if entered:
+            inside.release()
+        return x
+
+    shared = session(alone)
+    threads = [threading.Thread(target=lambda: shared.run_samples({"x": X})) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert met == [False] * 64
 
 
 class Clock:
