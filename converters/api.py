@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from converters.artifact import Artifact, float_artifact
+from converters.artifact import Artifact, source_artifact
 from converters.golden import golden_inputs
 from converters.graph.signature import Shapes
 from converters.importers import import_model
@@ -179,7 +179,7 @@ def load_model(
     """
     del inputs, trust
     imported = import_model(source, shapes=shapes)
-    return Model(imported, [float_artifact(imported)], card=Card("", ""))
+    return Model(imported, [source_artifact(imported)], card=Card("", ""))
 
 
 def quantize_model(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.graph.operators import is_half, is_quantised
 from converters.quantize.profiles import FLOAT, Profile
 from converters.source import Source
 from lepton_edge.bundle.manifest import Binding, ModelSignature, Precision, Variant
@@ -27,7 +28,14 @@ class Artifact:
 
     @property
     def name(self) -> str:
-        return self.profile.variant
+        """The profile's; a source that is no float32 is called by what it is."""
+        plain = self.is_source and self.precision != "float32"
+        return f"{self.precision}-onnx" if plain else self.profile.variant
+
+    @property
+    def is_source(self) -> bool:
+        """Whether this is the source model itself."""
+        return self.profile is FLOAT
 
     @property
     def file(self) -> str:
@@ -72,6 +80,12 @@ class Artifact:
         return path
 
 
-def float_artifact(source: Source) -> Artifact:
+def source_artifact(source: Source) -> Artifact:
     """The source model as it is."""
-    return Artifact(profile=FLOAT, precision="float32", data=source.to_bytes())
+    return Artifact(profile=FLOAT, precision=_precision(source), data=source.to_bytes())
+
+
+def _precision(source: Source) -> Precision:
+    if is_quantised(source.model):
+        return "int8"
+    return "float16" if is_half(source.model) else "float32"

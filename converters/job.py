@@ -15,7 +15,6 @@ from converters.measure.accuracy import Evaluation, evaluate, fingerprint
 from converters.measure.metrics import RateMetric, find_metric
 from converters.pack import Card
 from converters.quantize.artifacts import Made, make_artifacts
-from converters.quantize.profiles import FLOAT
 from converters.request import Request
 from converters.source import Source
 from lepton_edge.bundle.binding import Arrays
@@ -50,7 +49,7 @@ class Measured:
     @property
     def quantised(self) -> list[Judged]:
         """Every variant but the float one."""
-        return [one for one in self.judged if one.artifact.profile is not FLOAT]
+        return [one for one in self.judged if not one.artifact.is_source]
 
     @property
     def hopeless(self) -> bool:
@@ -61,7 +60,7 @@ class Measured:
         """Why the budget cannot be met, or why float is alone; "" where something quantised is kept."""
         first = self.quantised[0] if self.quantised else None
         if first is None:
-            return f"float alone is kept: {self.made.reason}"
+            return self.made.reason
         if self.hopeless:
             return f"the budget cannot be met: {first.name} is {first.verdict.reason}"
         if not any(one.verdict.kept for one in self.quantised):
@@ -134,5 +133,5 @@ def _evaluate(source: Source, made: Made, samples: Samples, metric: RateMetric) 
     exclude = {fingerprint(calibration.inputs(i)) for i in range(len(calibration))} if calibration else set()
     with tempfile.TemporaryDirectory(prefix="lepton-edge-") as scratch:
         sessions = {artifact.name: artifact.open(Path(scratch), source.signature) for artifact in made.artifacts}
-    reference = sessions.pop(FLOAT.variant)
+    reference = sessions.pop(made.artifacts[0].name)
     return evaluate(samples.evaluation, reference, sessions, metric, exclude=exclude)

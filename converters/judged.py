@@ -11,15 +11,16 @@ import onnx
 
 from converters.artifact import Artifact
 from converters.decide import Facts, Verdict, judge
-from converters.golden import Proof, prove
+from converters.golden import LIMIT, Proof, prove
 from converters.measure.accuracy import Evaluation
 from converters.measure.blame import Blame, blame_layers
 from converters.measure.latency import measure_latency, summarise
 from converters.measure.memory import measure_memory
 from converters.outcome import VariantOutcome
-from converters.quantize.profiles import FLOAT, STATIC, host_flags, native_static
+from converters.quantize.profiles import STATIC, Profile, host_flags, native_static
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.manifest import Latency, ModelSignature, Variant
+from lepton_edge.errors import ModelError
 
 Note = Callable[[str], None]
 
@@ -71,13 +72,15 @@ def judge_artifacts(
 
     Raises:
         SelfTestError: the runtime does not take a file.
+        ModelError: the source model gives no finite or no repeatable outputs, so nothing can be proven of it.
     """
     with tempfile.TemporaryDirectory(prefix="lepton-edge-") as scratch:
         folder = Path(scratch)
         proofs = {artifact.name: prove(artifact, signature, inputs, folder) for artifact in artifacts}
+        _check_source(proofs[artifacts[0].name])
         latencies = _time(artifacts, signature, inputs, folder) if terms.benchmark else {}
         memory = {artifact.name: measure_memory(artifact.write(folder)) for artifact in artifacts}
-    native = _native_names()
+    native = {artifact.name for artifact in artifacts if artifact.is_source or artifact.profile is _native_profile()}
     judged = [
         Judged(
             artifact=artifact,
@@ -92,11 +95,21 @@ def judge_artifacts(
     return [_with_blame(one, prepared, inputs) for one in _follow_the_native(judged)]
 
 
-def _native_names() -> set[str]:
-    """The variants whose speed on this host says something about their profile."""
+def _check_source(proof: Proof) -> None:
+    """Without a source that can be relied on there is nothing to compare with."""
+    if not proof.finite:
+        raise ModelError("the source model gives NaN or Inf on the golden inputs: give --data that it is made for")
+    if proof.tolerance > LIMIT:
+        raise ModelError(
+            f"the source model's outputs differ by {proof.spread:.2f} of their spread between runs or kernels: "
+            "is there a random operator in it? Export it for inference"
+        )
+
+
+def _native_profile() -> Profile | None:
+    """The profile of which this host is one: its speed here says something."""
     flags, machine = host_flags()
-    profile = native_static(flags=flags, machine=machine)
-    return {FLOAT.variant} | ({profile.variant} if profile else set())
+    return native_static(flags=flags, machine=machine)
 
 
 def _time(
@@ -104,7 +117,7 @@ def _time(
 ) -> dict[str, list[Latency]]:
     sessions = {artifact.name: artifact.open(folder, signature) for artifact in artifacts}
     times = measure_latency(sessions, inputs)
-    base = times[FLOAT.variant]
+    base = times[artifacts[0].name]
     return {
         artifact.name: [summarise(times[artifact.name], base, runtime=artifact.profile.runtime, threads=1)]
         for artifact in artifacts
@@ -118,7 +131,7 @@ def _verdict(
     latencies: Mapping[str, list[Latency]],
     terms: Terms,
 ) -> Verdict:
-    if artifact.profile is FLOAT:
+    if artifact.is_source:
         return Verdict(kept=True)
     timed = latencies.get(artifact.name)
     proof = proofs[artifact.name]
@@ -154,8 +167,8 @@ def ranked(judged: Sequence[Judged]) -> list[Judged]:
     A form for another profile stands right behind the one it was made from, float behind what is not slower.
     """
     kept = [one for one in judged if one.verdict.kept]
-    quantised = [one for one in kept if one.artifact.profile is not FLOAT]
-    plain = [one for one in kept if one.artifact.profile is FLOAT]
+    quantised = [one for one in kept if not one.artifact.is_source]
+    plain = [one for one in kept if one.artifact.is_source]
     timed = next((one.latency[0] for one in quantised if one.native and one.latency), None)
     slower = timed is not None and timed.p50_ms > timed.float_p50_ms
     return plain + quantised if slower else quantised + plain
@@ -193,7 +206,7 @@ def _measured(one: Judged, evaluation: Evaluation | None) -> dict[str, Any]:
     speed = "measured" if one.native and one.latency else "unmeasured"
     if evaluation is None:
         return {"speed": speed}
-    if one.artifact.profile is FLOAT:
+    if one.artifact.is_source:
         return {
             "speed": speed,
             "metric": evaluation.value(evaluation.source),

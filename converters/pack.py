@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from converters.judged import Judged, ranked, to_variant
 from converters.measure.accuracy import Evaluation
-from converters.quantize.profiles import FLOAT
 from converters.source import Source
 from lepton_edge.bundle import GOLDEN, Bundle, Golden, Manifest
 from lepton_edge.bundle.binding import Arrays
@@ -56,7 +55,7 @@ def pack(
         BundleError: a file or the manifest is too large.
     """
     kept = ranked(judged)
-    floats = next(one for one in judged if one.artifact.profile is FLOAT)
+    floats = next(one for one in judged if one.artifact.is_source)
     golden = Golden(inputs, floats.proof.outputs, {one.name: one.proof.outputs for one in kept})
     files = {one.artifact.file: one.artifact.data for one in kept}
     files[GOLDEN] = golden.to_bytes()

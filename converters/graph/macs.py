@@ -9,8 +9,9 @@ from converters.graph.signature import graph_inputs
 
 _CONVOLUTIONS = {"Conv", "ConvInteger", "QLinearConv"}
 _PRODUCTS = {"MatMul", "Gemm", "MatMulInteger"}
-_INTEGER = {"ConvInteger", "MatMulInteger", "QLinearConv"}
-_COUNTED = _CONVOLUTIONS | _PRODUCTS | {"ConvTranspose"}
+_RECURRENT = {"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"}
+_INTEGER = {"ConvInteger", "MatMulInteger", "QLinearConv", "DynamicQuantizeLSTM"}
+_COUNTED = _CONVOLUTIONS | _PRODUCTS | _RECURRENT | {"ConvTranspose"}
 
 
 def int8_share(model: onnx.ModelProto) -> float:
@@ -25,7 +26,7 @@ def int8_share(model: onnx.ModelProto) -> float:
     for node in model.graph.node:
         count = node_macs(node, shapes)
         total += count
-        fused = set(node.input[:2]) <= dequantised and node.output[0] in to_quantise
+        fused = node.op_type not in _RECURRENT and set(node.input[:2]) <= dequantised and node.output[0] in to_quantise
         integer += count if node.op_type in _INTEGER or fused else 0
     return integer / total if total else 0.0
 
@@ -40,6 +41,9 @@ def node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
         return 0
     weight = node.input[3] if node.op_type == "QLinearConv" else node.input[1]
     left, right, out = (shapes.get(name, []) for name in (node.input[0], weight, node.output[0]))
+    if node.op_type in _RECURRENT:
+        # At each step every weight is used once: W (input) and R (the state before), inputs 1 and 2.
+        return math.prod(left[:2]) * (math.prod(right) + math.prod(shapes.get(node.input[2], [0]))) if left else 0
     if not left or not right or not out:
         return 0
     if node.op_type == "ConvTranspose":

@@ -61,6 +61,15 @@ def is_quantised(model: onnx.ModelProto) -> bool:
     return any(node.op_type in _QUANTISED for node in nodes(model.graph))
 
 
+def is_half(model: onnx.ModelProto) -> bool:
+    """Whether the weights are 16-bit floats and none is a 32-bit one."""
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    for node in nodes(model.graph):
+        kinds |= {attribute.t.data_type for attribute in node.attribute if attribute.HasField("t")}
+    halves = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    return bool(kinds & halves) and onnx.TensorProto.FLOAT not in kinds
+
+
 def opset(model: onnx.ModelProto) -> int:
     """The version of the standard operators that the model is written in."""
     return max((entry.version for entry in model.opset_import if entry.domain in _STANDARD), default=1)

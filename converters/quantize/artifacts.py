@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import onnx
 
-from converters.artifact import Artifact, float_artifact
+from converters.artifact import Artifact, source_artifact
 from converters.data.dataset import Dataset
 from converters.graph.macs import int8_share
-from converters.graph.operators import is_quantised, nodes
+from converters.graph.operators import is_half, is_quantised
 from converters.quantize.dynamic import quantize_dynamic
 from converters.quantize.prepare import prepare
 from converters.quantize.profiles import DYNAMIC, STATIC, host_flags, saturates
@@ -44,11 +44,16 @@ def make_artifacts(source: Source, calibration: Dataset | None) -> Made:
     Raises:
         ModelError, NotYetSupportedError, DataError: as `prepare`, `quantize_static` and `quantize_dynamic`.
     """
-    plain = float_artifact(source)
+    plain = source_artifact(source)
     if is_quantised(source.model):
-        return Made([plain], None, "the model is quantised already, so there is nothing to quantise", [])
-    if _is_half(source.model):
-        return Made([plain], None, "not yet: float16 models are kept as they are; export it in float32 for int8", [])
+        return Made([plain], None, "the source alone is kept: it is quantised already", [])
+    if is_half(source.model):
+        return Made(
+            [plain],
+            None,
+            "float alone is kept: int8 from float16 comes later (not yet); export the model in float32",
+            [],
+        )
     prepared = prepare(source)
     if calibration is None:
         made = [_dynamic(prepared, source.where)]
@@ -56,7 +61,10 @@ def make_artifacts(source: Source, calibration: Dataset | None) -> Made:
     else:
         made, warnings = _static(prepared, calibration, source.where)
     if not any(_has_int8(artifact.data) for artifact in made):
-        return Made([plain], None, "nothing in it can be quantised: no layer has weights to make int8", warnings)
+        reason = "float alone is kept: nothing to quantise, as no layer has weights to make int8"
+        return Made([plain], None, reason, warnings)
+    if calibration is None and len(made[0].data) >= len(plain.data):
+        return Made([plain], None, "float alone is kept: int8 weights would not make the file smaller", warnings)
     return Made([plain, *made], prepared, "", warnings)
 
 
@@ -86,14 +94,3 @@ def _dynamic(prepared: onnx.ModelProto, where: str) -> Artifact:
 def _has_int8(data: bytes) -> bool:
     model = onnx.ModelProto.FromString(data)
     return any(tensor.data_type in _INT8_WEIGHTS and len(tensor.dims) > 1 for tensor in model.graph.initializer)
-
-
-def _is_half(model: onnx.ModelProto) -> bool:
-    half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
-    kinds = {tensor.data_type for tensor in model.graph.initializer}
-    kinds |= {node_kind for node in nodes(model.graph) for node_kind in _constant_kinds(node)}
-    return bool(kinds & half) and onnx.TensorProto.FLOAT not in kinds
-
-
-def _constant_kinds(node: onnx.NodeProto) -> list[int]:
-    return [attribute.t.data_type for attribute in node.attribute if attribute.HasField("t")]

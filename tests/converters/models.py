@@ -72,6 +72,31 @@ def no_weights_net() -> onnx.ModelProto:
     return model([node], {}, inputs={"x": ["batch", 4]}, outputs={"y": ["batch", 4]})
 
 
+def half_net() -> onnx.ModelProto:
+    """conv_net's head in float16: (batch, 8) -> (batch, 4)."""
+    weights = {"w": np.random.default_rng(4).standard_normal((8, 4)).astype(np.float16)}
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], "half")
+    made = model([node], weights, inputs={"x": ["batch", 8]}, outputs={"y": ["batch", 4]})
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    return made
+
+
+def lstm_net() -> onnx.ModelProto:
+    """(batch, 5, 16) -> (1, batch, 32): the last state of an LSTM."""
+    rng = np.random.default_rng(5)
+    weights = {
+        "w": (0.2 * rng.standard_normal((1, 128, 16))).astype(np.float32),
+        "r": (0.2 * rng.standard_normal((1, 128, 32))).astype(np.float32),
+        "b": np.zeros((1, 256), np.float32),
+    }
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], "turn", perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["t", "w", "r", "b"], ["", "y"], "lstm", hidden_size=32),
+    ]
+    return model(nodes, weights, inputs={"x": ["batch", 5, 16]}, outputs={"y": [1, "batch", 32]})
+
+
 def text_net() -> onnx.ModelProto:
     """Token indices: Gather, mean, MatMul. (batch, 6) int64 -> (batch, 3)."""
     rng = np.random.default_rng(3)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from onnx import helper
 from PIL import Image
 
 from converters import judged
@@ -18,7 +19,7 @@ from converters.quantize.profiles import X86_AVX2, X86_VNNI
 from converters.request import Request
 from lepton_edge.bundle import Bundle
 from lepton_edge.cli import main
-from lepton_edge.errors import LeptonError, NotYetSupportedError, UsageError
+from lepton_edge.errors import ModelError, UsageError
 from tests.converters import models
 
 Converted = tuple[Outcome, Bundle, Path]
@@ -125,7 +126,7 @@ def test_nothing_to_quantise_keeps_float_and_says_so(tmp_path: Path) -> None:
     assert done.exit_code == 0
     document = json.loads(done.stdout)
     assert document["kept"] is True
-    assert "float alone is kept: nothing in it can be quantised" in document["reason"]
+    assert "float alone is kept: nothing to quantise" in document["reason"]
     assert "float alone is kept" in done.stderr
     assert [one.name for one in Bundle.open(tmp_path / "out.lep").verify().manifest.variants] == ["float32-onnx"]
 
@@ -161,6 +162,20 @@ def test_without_data_weights_alone_are_int8_and_nothing_is_promised(digits_onnx
     assert "no promise" in document["warnings"][0]
     assert "no promise" in done.stderr
     Bundle.open(tmp_path / "o.lep").verify()
+
+
+UNPROVABLE = {
+    "random": (helper.make_node("RandomNormalLike", ["x"], ["y"], "noise"), "random operator"),
+    "NaN": (helper.make_node("Sqrt", ["x"], ["y"], "root"), "NaN or Inf on the golden inputs"),
+}
+
+
+@pytest.mark.parametrize(("node", "says"), UNPROVABLE.values(), ids=UNPROVABLE)
+def test_a_source_that_nothing_can_be_proven_of_is_refused(node: onnx.NodeProto, says: str, tmp_path: Path) -> None:
+    net = models.model([node], {}, inputs={"x": ["batch", 4]}, outputs={"y": ["batch", 4]})
+    with pytest.raises(ModelError, match=says):
+        convert(Request(model=net, out=tmp_path / "o.lep", benchmark=False))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_few_samples_are_said_to_prove_little(conv_onnx: Path, tmp_path: Path) -> None:
@@ -297,7 +312,3 @@ def test_a_host_without_vnni_leaves_the_saturating_form_out(
     outcome = convert(request)
     assert [one.profile for one in outcome.variants] == ["ort-float", X86_AVX2.name]
     assert any(X86_VNNI.variant in text and "no VNNI" in text for text in outcome.warnings)
-
-
-def test_errors_of_all_kinds_are_ours() -> None:
-    assert issubclass(NotYetSupportedError, LeptonError)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.artifact import float_artifact
+from converters.artifact import source_artifact
 from converters.data.npz import from_arrays
 from converters.decide import Facts, judge, not_proven
 from converters.importers import import_model
@@ -28,7 +28,7 @@ def source() -> Source:
 
 @pytest.fixture
 def session(source: Source, tmp_path: Path) -> Session:
-    return float_artifact(source).open(tmp_path, source.signature)
+    return source_artifact(source).open(tmp_path, source.signature)
 
 
 def labelled(source: Source, session: Session, *, wrong: int) -> dict[str, np.ndarray]:
@@ -50,7 +50,7 @@ def test_the_source_against_itself_loses_nothing(source: Source, session: Sessio
 def test_another_model_loses_what_it_gets_wrong(source: Source, session: Session, tmp_path: Path) -> None:
     other_source = import_model(models.conv_net(seed=7))
     (tmp_path / "other").mkdir()
-    other = float_artifact(other_source).open(tmp_path / "other", source.signature)
+    other = source_artifact(other_source).open(tmp_path / "other", source.signature)
     arrays = labelled(source, session, wrong=0)
     got = evaluate(from_arrays(arrays, source.signature, where="data"), session, {"other": other}, METRICS["top1"])
     chosen = np.argmax(other.run_samples({"x": arrays["x"]})["y"], axis=1)
@@ -177,6 +177,6 @@ def test_latency_times_every_file_in_every_round(source: Source, session: Sessio
 
 def test_memory_of_a_loaded_model_is_measured_apart_from_this_process(source: Source, tmp_path: Path) -> None:
     ballast = np.ones(50_000_000, np.uint8)  # a process inherits nothing of its parent's peak
-    used = measure_memory(float_artifact(source).write(tmp_path))
+    used = measure_memory(source_artifact(source).write(tmp_path))
     assert 0 < used < ballast.nbytes
     assert measure_memory(tmp_path / "absent.onnx") == 0
