@@ -90,6 +90,7 @@ class _Agent:
             boot_id=os_boot_id(),
             chance=chance,
             changed=self._follower.changed,
+            ended=self._follower.ended,
             make_room=self._follower.make_room,
         )
 

@@ -244,21 +244,21 @@ class Link:
         async for message in client.messages:
             payload = message.payload if isinstance(message.payload, bytes) else b""
             try:
-                self._dispatch(topics.parse(message.topic.value), payload)
+                self._dispatch(topics.parse(message.topic.value), payload, is_old=message.retain)
             except AuthenticationError as error:
                 self.forged += 1
                 _LOG.warning("ignored a forged message: %s", error)
             except MessageError as error:
                 _LOG.debug("ignored a message: %s", error)
 
-    def _dispatch(self, topic: topics.Topic, payload: bytes) -> None:
+    def _dispatch(self, topic: topics.Topic, payload: bytes, *, is_old: bool) -> None:
         match topic:
             case ChunkTopic(blob, index):
                 if (listener := self._listeners.get(blob)) is not None:
                     listener.take(index, payload)
             case DeviceTopic(device, kind) if device == self._enrolment.device:
                 self._dispatch_own(topic, kind, payload)
-            case ManagerTopic():
+            case ManagerTopic() if not is_old:
                 self._on_manager(payload)
 
     def _dispatch_own(self, topic: DeviceTopic, kind: Kind, payload: bytes) -> None:
@@ -278,7 +278,7 @@ class Link:
             return False
 
     def _on_manager(self, payload: bytes) -> None:
-        """A manager started: it may have lost what we said. Not authenticated, so it earns repetition and no more."""
+        """A manager came (back): it may have missed what we said. Not authenticated, so it earns repetition at most."""
         try:
             status = decode(payload, ManagerStatus, what="manager status", limit=LIMITS[Kind.STATUS])
         except MessageError:

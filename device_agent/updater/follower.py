@@ -40,6 +40,7 @@ class Follower:
         self._incoming: deque[bytes] = deque(maxlen=_MAX_WAITING)
         self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
+        self._untidy = asyncio.Event()
         self._refused: Refusal | None = None
         self._parts: Parts | None = None
         self.settings_changed = asyncio.Event()
@@ -57,6 +58,10 @@ class Follower:
     def changed(self) -> None:
         """Something that `reported` says is different now."""
         self._changed.set()
+
+    def ended(self) -> None:
+        """Files may have become useless."""
+        self._untidy.set()
 
     async def make_room(self) -> None:
         """Free what can be freed at once: also the files of removed models, whatever their age."""
@@ -166,9 +171,14 @@ class Follower:
 
     async def _keep_house(self) -> None:
         while True:
+            self._untidy.clear()
             keep_s = self.settings.keep_removed_s
             await self._sweep(keep_s=keep_s)
-            await asyncio.sleep(min(max(keep_s, _SWEEP_S[0]), _SWEEP_S[1]))
+            try:
+                async with asyncio.timeout(min(max(keep_s, _SWEEP_S[0]), _SWEEP_S[1])):
+                    await self._untidy.wait()
+            except TimeoutError:
+                continue
 
     async def _sweep(self, *, keep_s: float) -> None:
         if self._parts is None:

@@ -21,6 +21,7 @@ class Parts:
     """The agent's parts, as a worker sees them.
 
     boot_id: of the running operating system. chance: gives a number in [0, 1). changed: a report is due.
+    ended: a deployment ended or a model went, so files may have become useless.
     make_room: frees what can be freed when the disk is full. downloads: held while fetching, so models take turns.
     """
 
@@ -33,6 +34,7 @@ class Parts:
     boot_id: str
     chance: Callable[[], float]
     changed: Callable[[], None]
+    ended: Callable[[], None]
     make_room: Callable[[], Awaitable[None]]
     downloads: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -146,6 +146,7 @@ class Worker:
             self._log_end(after)
             await self._perform()
             self._parts.changed()
+            self._parts.ended()
 
     def _log_end(self, ended: Deployment) -> None:
         """One line for each deployment."""
@@ -210,3 +211,4 @@ class Worker:
         self._parts.engine.remove(self.model.name)
         await in_thread(self.model.slots.switch, None)
         self._parts.changed()
+        self._parts.ended()

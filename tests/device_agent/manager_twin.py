@@ -50,6 +50,16 @@ Forger = Callable[[str, int, bytes], list[bytes]]
 """(blob, index, right bytes) -> what is published in its place."""
 
 
+async def becomes_true(claim: Callable[[], object], what: str, within_s: float = DEADLINE_S) -> None:
+    """Look again and again at something that tells nobody when it changes: a file, a log."""
+    try:
+        async with asyncio.timeout(within_s):
+            while not claim():  # noqa: ASYNC110 - no event to wait for
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not within {within_s} s: {what}") from None
+
+
 class ManagerTwin:
     """Knows the keys of its devices; all that arrives is kept for the test to look at."""
 
@@ -98,7 +108,7 @@ class ManagerTwin:
     def entry(self, bundle: Bundle, deployment: str, **fields: object) -> ModelGoal:
         return entry(self.add(bundle), self.operator_key, deployment, **fields)
 
-    def goal(self, device: str, models: dict[str, ModelGoal], **changes: object) -> bytes:
+    def goal(self, device: str, models: dict[str, ModelGoal], /, **changes: object) -> bytes:
         """A signed goal with the next counter."""
         self._counter = max(self._counter + 1, time.time_ns() // 1_000_000)
         fields: dict[str, object] = {
