@@ -72,8 +72,11 @@ def prove(artifact: Artifact, signature: ModelSignature, inputs: Arrays, folder:
     Raises:
         SelfTestError: the runtime does not take the file.
     """
-    outputs = artifact.open(folder, signature).run_samples(inputs)
-    spread = max(distance(outputs, way.run_samples(inputs)) for way in _other_ways(artifact, signature, folder))
+    session = artifact.open(folder, signature)
+    outputs = session.run_samples(inputs)
+    # The same session again: a random operator repeats itself in a fresh one, so only this shows it.
+    ways = [session, *_other_ways(artifact, signature, folder)]
+    spread = max(distance(outputs, way.run_samples(inputs)) for way in ways)
     floor = FLOORS.get(artifact.precision, QUANTISED_FLOOR)
     return Proof(outputs, spread, max(floor, SAFETY * spread))
 
