@@ -129,21 +129,26 @@ def _answered(traffic: Traffic, version: str) -> None:
     deadline = time.monotonic() + 30
     while any(tally.by_version[version] < 10 for tally in traffic.tallies.values()):
         if time.monotonic() > deadline:
-            raise DemoError(f"version {version} does not answer everywhere: {traffic.tallies}")
+            counts = {device: dict(tally.by_version) for device, tally in traffic.tallies.items()}
+            raise DemoError(f"version {version} does not answer everywhere: {counts}{_first_problem(traffic)}")
         time.sleep(0.1)
 
 
 def _no_failures(traffic: Traffic) -> None:
     if traffic.bad:
-        problems = [problem for tally in traffic.tallies.values() for problem in tally.problems]
-        raise DemoError(f"{traffic.bad} of {traffic.right + traffic.bad} requests went wrong, first: {problems[0]}")
+        raise DemoError(f"{traffic.bad} of {traffic.right + traffic.bad} requests went wrong{_first_problem(traffic)}")
+
+
+def _first_problem(traffic: Traffic) -> str:
+    problems = [problem for tally in traffic.tallies.values() for problem in tally.problems]
+    return f"; the first: {problems[0]}" if problems else ""
 
 
 def _show(stage: Stage, traffic: Traffic) -> None:
     _title("What the devices measured")
     _telemetry_arrived(stage, traffic)
     stage.command("devices")
-    stage.command("telemetry", "--by", "device")
+    stage.command("telemetry")
     versions = sum(
         (tally.by_version for tally in traffic.tallies.values()), start=type(traffic.tallies[DEVICES[0]].by_version)()
     )
@@ -159,8 +164,8 @@ def _telemetry_arrived(stage: Stage, traffic: Traffic) -> None:
     counted = 0
     while counted < traffic.right and time.monotonic() < deadline:
         time.sleep(0.5)
-        rows = stage.document("telemetry", "digits")["rows"]
-        counted = sum(row["count"] for row in rows) if isinstance(rows, list) else 0
+        lines = stage.document("telemetry", "digits")["lines"]
+        counted = sum(row["count"] for row in lines) if isinstance(lines, list) else 0
     if counted < traffic.right:
         raise DemoError(f"telemetry counts {counted} of {traffic.right} requests")
 
