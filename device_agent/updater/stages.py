@@ -253,7 +253,7 @@ def _try_next(job: Job, manifest: Manifest) -> Signal:
     able = candidates(manifest, job.parts.device, limits=job.entry.limits)
     following = next_candidate(able, work.rejected)
     if following is None:
-        listed = "; ".join(f"{name}: {why}" for name, why in work.rejected.items())
+        listed = "; ".join(work.rejected.values())
         raise SelfTestError(f"no variant passes here: {listed}")
     job.model.learn(batch=[following])
     return _MORE
