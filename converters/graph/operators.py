@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import defs
 
-from lepton_edge.errors import UnsupportedOperatorError
+from lepton_edge.errors import ModelError, UnsupportedOperatorError
 
 _STANDARD = {"", "ai.onnx"}
 _ORT_DOMAINS = {"com.microsoft", "ai.onnx.ml"}
@@ -35,6 +35,24 @@ def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 def node_label(node: onnx.NodeProto) -> str:
     """How messages name a node: its name, else what it computes."""
     return node.name or (node.output[0] if node.output else node.op_type)
+
+
+def check_text(model: onnx.ModelProto, *, where: str) -> None:
+    """Refuse names that are no UTF-8, which protobuf hands over as bytes: a damaged file.
+
+    Raises:
+        ModelError: naming no node, as its name cannot be read.
+    """
+    graph = model.graph
+    named = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
+    names: list[object] = [value.name for value in named]
+    names += [dim.dim_param for value in (*graph.input, *graph.output) for dim in value.type.tensor_type.shape.dim]
+    names += [entry.domain for entry in model.opset_import]
+    for node in nodes(graph):
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+    if not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{where}: damaged: a name in it is no UTF-8 text")
 
 
 def check_operators(model: onnx.ModelProto, *, where: str) -> None:

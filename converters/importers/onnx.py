@@ -6,7 +6,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import checker, external_data_helper, shape_inference
 
-from converters.graph.operators import check_operators, nodes
+from converters.graph.operators import check_operators, check_text, nodes
 from converters.graph.signature import Shapes, fix_shapes, read_signature
 from converters.ort import first_line
 from converters.source import Source
@@ -38,10 +38,11 @@ def import_onnx(path: Path, *, shapes: Shapes) -> Source:
 
 def from_proto(model: onnx.ModelProto, *, where: str, size_bytes: int, shapes: Shapes) -> Source:
     """Check a graph whose weights are all inside. Raises as `import_onnx`; `model` may be changed."""
+    check_text(model, where=where)
     check_operators(model, where=where)
     try:
         checker.check_model(model)
-    except checker.ValidationError as cause:
+    except (checker.ValidationError, UnicodeDecodeError) as cause:
         raise ModelError(f"{where}: not a valid ONNX model: {first_line(cause)}") from cause
     if fix_shapes(model, shapes, where=where):
         model = _inferred(model, where)

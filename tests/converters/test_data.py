@@ -12,7 +12,7 @@ from converters.data.dataset import Dataset
 from converters.data.open import read_class_names
 from lepton_edge.bundle.manifest import ModelSignature, TensorSpec
 from lepton_edge.errors import DataError, LeptonError, NotYetSupportedError
-from lepton_edge.preprocess.spec import ImageResize, Layout, Step
+from lepton_edge.preprocess.spec import ImageCenterCrop, ImageResize, Layout, Normalize, Step
 
 SIGNATURE = ModelSignature(
     inputs=[TensorSpec(name="image", dtype="float32", shape=["batch", 3, 8, 8])],
@@ -204,3 +204,25 @@ def test_labels_file_that_makes_no_sense(text: str, tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_text(text)
     with pytest.raises(DataError, match="one class name a line"):
         read_class_names(tmp_path / "l.txt")
+
+
+IMAGENET = Path(__file__).parents[2].parent / "shared" / "data" / "imagenet-dev250"
+
+
+@pytest.mark.skipif(not IMAGENET.is_dir(), reason="../shared/data/imagenet-dev250 is not here")
+def test_folder_of_real_images() -> None:
+    signature = ModelSignature(
+        inputs=[TensorSpec(name="image", dtype="float32", shape=["batch", 3, 224, 224])],
+        outputs=[TensorSpec(name="scores", dtype="float32", shape=["batch", 1000])],
+    )
+    steps: list[Step] = [
+        ImageResize(short=256),
+        ImageCenterCrop(size=(224, 224)),
+        Normalize(mean=[127.0] * 3, std=[128.0] * 3),
+        Layout(to="NCHW"),
+    ]
+    data = open_data(IMAGENET, signature, steps=steps)
+    assert len(data) == 250
+    assert data.labels is not None
+    assert data.labels[0] == 1
+    assert -1 <= data.inputs(249)["image"].min() < data.inputs(249)["image"].max() <= 1

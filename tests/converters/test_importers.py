@@ -1,15 +1,19 @@
 """What comes in as a model, and what is said of what is none."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from converters.graph.signature import parse_shape
 from converters.importers import import_model
+from converters.quantize.prepare import prepare
 from lepton_edge.errors import LeptonError, ModelError, NotYetSupportedError, UnsupportedOperatorError, UsageError
 from tests.converters import models
 
@@ -106,6 +110,19 @@ def test_other_kinds_of_models_say_not_yet_and_what_to_do(suffix: str, tmp_path:
     path.write_bytes(b"\x80\x04never read")
     with pytest.raises(NotYetSupportedError, match=r"not yet: .*come later; today, "):
         import_model(path)
+
+
+WHOLE = models.conv_net().SerializeToString()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.integers(0, len(WHOLE) - 1), cut=st.integers(0, 12), put=st.binary(max_size=6))
+def test_a_damaged_file_is_our_error_or_still_a_model(position: int, cut: int, put: bytes, tmp_path: Path) -> None:
+    # Damage to the ends hits the structure; the middle is weights, where it mostly goes unnoticed.
+    path = tmp_path / "net.onnx"
+    path.write_bytes(WHOLE[:position] + put + WHOLE[position + cut :])
+    with suppress(LeptonError):
+        prepare(import_model(path))
 
 
 def test_objects_that_are_no_models() -> None:
