@@ -12,7 +12,7 @@ from fleet.api.documents import PublishAnswer, PublishRequest, Rollout, RolloutR
 from fleet.clock import now_ms
 from fleet.core.targets import select as select_targets
 from fleet.enrolment import enrolment_of
-from fleet.errors import UnknownError
+from fleet.errors import ConflictError, UnknownError
 from fleet.manager import Manager
 from fleet.registry import bundles, devices, rollouts
 from fleet.registry.models import GoalModelRow
@@ -80,10 +80,18 @@ async def push(manager: Manager, request: RolloutRequest) -> Rollout:
 
 
 async def remove(manager: Manager, model: str, to: str) -> list[str]:
-    """Take a model from devices; returns those that had it. Raises UnknownError: none of them shall run it."""
+    """Take a model from devices; returns those that had it.
+
+    Raises:
+        UnknownError: none of them shall run it.
+        ConflictError: one waits for adoption, which would bring the model back.
+    """
 
     def work(session: Session) -> tuple[list[str], set[str]]:
         chosen = select_targets(to, devices.all_labels(session))
+        waiting = sorted(set(chosen) & set(devices.lost(session)))
+        if waiting:
+            raise ConflictError(f"{waiting[0]} waits for adoption: `lepton-edge devices --adopt {waiting[0]}` first")
         changed = rollouts.remove(session, model, chosen)
         if not changed:
             raise UnknownError(f"no device of {to!r} shall run a model {model[:80]!r}; see `lepton-edge devices`")
@@ -98,7 +106,7 @@ async def adopt(manager: Manager, device: str) -> list[str]:
     def work(session: Session) -> tuple[list[str], set[str]]:
         chosen = devices.lost(session) if device == "all" else [device]
         for one in chosen:
-            devices.adopt(session, one)
+            devices.adopt(session, one, keep=rollouts.open_models(session, one))
         return chosen, set(chosen)
 
     return await manager.change(work)

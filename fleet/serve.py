@@ -118,6 +118,7 @@ async def _serve_on(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     try:
+        manager.blobs.clean()
         await manager.start()
         await manager.link.check()
         async with _http(manager, *where) as url, asyncio.TaskGroup() as group:

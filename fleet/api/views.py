@@ -56,7 +56,14 @@ def _why_pending(session: Session, device: DeviceRow, row: RolloutDeviceRow) -> 
         return ""
     if device.status != "online":
         return f"the device is {device.status}"
-    return goals.blocked_because(session, device)
+    return goals.blocked_because(session, device) or _refusal(device)
+
+
+def _refusal(device: DeviceRow) -> str:
+    if device.reported is None:
+        return ""
+    refused = decode(device.reported.encode(), Refusal, what="refusal", limit=devices.MAX_STORED)
+    return f"the device refused a goal: {refused.reason}"
 
 
 def dry_run(session: Session, device_ids: Iterable[str], bundle: str) -> Rollout:

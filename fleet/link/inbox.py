@@ -59,7 +59,7 @@ class Inbox:
         try:
             return self._open(parsed, payload, member)
         except AuthenticationError:
-            log.warning("%s: the MAC is wrong: somebody speaks as %s", topic, parsed.device)
+            log.info("%s: the MAC is wrong: somebody speaks as %s", topic, parsed.device)
             self._tallies.count(parsed.device, "attack")
         except MessageError as cause:
             log.info("%s", cause)

@@ -51,6 +51,8 @@ def enrol(session: Session, device: str, labels: dict[str, str], now_ms: int) ->
     row.generation = goals.next_generation(row.generation, now_ms // 1000)
     row.key = new_key()
     row.enrolled_ms = now_ms
+    # The new enrolment has said nothing yet; what was known of the old one may be of another machine.
+    row.status, row.lost, row.boot, row.reported_counter = "never-seen", False, 0, 0
     if labels:
         row.labels = encode(labels).decode()
     session.flush()  # fills in the columns' defaults
@@ -100,8 +102,11 @@ def lost(session: Session) -> list[str]:
     return list(session.scalars(select(DeviceRow.id).where(DeviceRow.lost).order_by(DeviceRow.id)))
 
 
-def adopt(session: Session, device: str) -> None:
+def adopt(session: Session, device: str, *, keep: set[str]) -> None:
     """Take what the device reports for its goal: an operator has said that this manager is the right one.
+
+    Args:
+        keep: models that were pushed while the device waited for adoption: they stay as pushed.
 
     Raises:
         UnknownError: no such device.
@@ -110,9 +115,10 @@ def adopt(session: Session, device: str) -> None:
     row = get(session, device)
     if not row.lost:
         raise FleetError(f"device {device}: nothing to adopt, its goal is known here")
-    session.execute(delete(GoalModelRow).where(GoalModelRow.device == device))
+    session.execute(delete(GoalModelRow).where(GoalModelRow.device == device, GoalModelRow.model.not_in(keep)))
     for model, report in reported_models(session, device).items():
-        session.add(_adopted(device, model, report))
+        if model not in keep:
+            session.add(_adopted(device, model, report))
     row.counter = row.reported_counter
     row.lost = False
 

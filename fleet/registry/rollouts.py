@@ -3,7 +3,6 @@
 import secrets
 from dataclasses import dataclass
 
-import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -67,7 +66,7 @@ def _begin_on(session: Session, rollout: RolloutRow, bundle: BundleRow, device: 
     entry = Entry(deployment=rollout.id, digest=bundle.digest, limits=plan.limits, probation=plan.probation)
     held = session.get(GoalModelRow, (device, bundle.name))
     before = _entry_of(held) if held is not None else None
-    if before is not None and msgspec.structs.replace(before, deployment=entry.deployment) == entry:
+    if before is not None and (before.digest, before.limits) == (entry.digest, entry.limits):
         report = session.get(ReportedModelRow, (device, bundle.name))
         if report is not None and report.deployment == before.deployment and report.state == State.COMMITTED:
             return _already(rollout, device, report)
@@ -83,7 +82,7 @@ def _begin_on(session: Session, rollout: RolloutRow, bundle: BundleRow, device: 
 
 
 def _already(rollout: RolloutRow, device: str, report: ReportedModelRow) -> RolloutDeviceRow:
-    """The device has committed this very bundle with these very options: it is not disturbed."""
+    """The device has committed this very bundle within these very limits: it is not disturbed."""
     row = RolloutDeviceRow(rollout=rollout.id, device=device, deployment=report.deployment, state=State.PENDING)
     _copy(row, decode(report.report.encode(), ModelReport, what="report", limit=devices.MAX_STORED))
     return row
@@ -209,6 +208,16 @@ def _give_up(session: Session, rollout: RolloutRow, members: list[RolloutDeviceR
             _set_entry(session, member.device, rollout.model, previous)
         changed.add(member.device)
     return changed
+
+
+def open_models(session: Session, device: str) -> set[str]:
+    """The models of which a rollout waits for this device."""
+    rows = session.scalars(
+        select(RolloutRow.model)
+        .join(RolloutDeviceRow, RolloutDeviceRow.rollout == RolloutRow.id)
+        .where(RolloutDeviceRow.device == device, RolloutDeviceRow.state.in_(_OPEN))
+    )
+    return set(rows)
 
 
 def add_bytes(session: Session, counts: dict[str, int]) -> None:

@@ -1,12 +1,27 @@
 """The blob folder: contents by their hash, whole or absent."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from lepton_edge import durable
 from lepton_edge.errors import BundleError, HashMismatchError, StorageError
 from lepton_edge.wire.chunks import BlobRef, blob_ref_of_file, sha256
+
+
+@asynccontextmanager
+async def _in_thread(manager: AbstractContextManager[BinaryIO]) -> AsyncIterator[BinaryIO]:
+    """Enter and leave `manager` in a worker thread: its fsync may take long."""
+    file = await asyncio.to_thread(manager.__enter__)
+    try:
+        yield file
+    except BaseException as error:
+        await asyncio.to_thread(manager.__exit__, type(error), error, error.__traceback__)
+        raise
+    await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
 class BlobStore:
@@ -21,6 +36,11 @@ class BlobStore:
     def has(self, digest: str) -> bool:
         return self.path(digest).is_file()
 
+    def clean(self) -> None:
+        """Delete what a crash left half-written."""
+        for folder in self._root.glob("??"):
+            durable.remove_leftovers(folder)
+
     def put(self, data: bytes) -> None:
         """Store small contents."""
         durable.write(self.path(sha256(data)), data, mode=0o600)
@@ -34,13 +54,13 @@ class BlobStore:
             StorageError, DiskFullError: they cannot be stored.
         """
         whole, got = hashlib.sha256(), 0
-        with durable.replacing(self.path(digest), mode=0o600) as file:
+        async with _in_thread(durable.replacing(self.path(digest), mode=0o600)) as file:
             async for part in parts:
                 got += len(part)
                 if got > size:
                     raise BundleError(f"blob {digest[:12]}: more than the {size} bytes announced")
                 whole.update(part)
-                file.write(part)
+                await asyncio.to_thread(file.write, part)
             if got != size:
                 raise BundleError(f"blob {digest[:12]}: {got} bytes, {size} were announced: truncated")
             if whole.hexdigest() != digest:

@@ -35,6 +35,12 @@ def folder(tmp_path: Path, broker: BrokerProcess) -> FleetFolder:
     )
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet.manager.FLUSH_S", 0.05)
+    monkeypatch.setattr("fleet.core.needs.GATHER_S", 0.05)
+
+
 class Desk:
     """An operator at a running manager."""
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import aiomqtt
 
 from lepton_edge.bundle.manifest import read_manifest
-from lepton_edge.errors import GoalRefusedError, SignatureError
+from lepton_edge.errors import AuthenticationError, GoalRefusedError, SignatureError
 from lepton_edge.telemetry.histogram import Recorder
 from lepton_edge.telemetry.window import Window
 from lepton_edge.typed import decode, encode
@@ -212,7 +212,10 @@ class DeviceTwin:
     def _take_ack(self, topic: DeviceTopic, payload: bytes) -> None:
         if self.deaf:
             return
-        sealed = unseal(self.enrolment.secret, payload, topic, limit=LIMITS[Kind.ACK])
+        try:
+            sealed = unseal(self.enrolment.secret, payload, topic, limit=LIMITS[Kind.ACK])
+        except AuthenticationError:
+            return  # forged, or of an earlier enrolment
         ack = decode(sealed.body, Ack, what="ack", limit=LIMITS[Kind.ACK])
         self.acks.append(ack)
         seen = ack.seen.get(Kind.REPORTED)
@@ -220,7 +223,10 @@ class DeviceTwin:
             self.acked = max(self.acked, seen.seq)
 
     async def _take_status(self, topic: DeviceTopic, payload: bytes) -> None:
-        sealed = unseal(self.enrolment.secret, payload, topic, limit=LIMITS[Kind.STATUS])
+        try:
+            sealed = unseal(self.enrolment.secret, payload, topic, limit=LIMITS[Kind.STATUS])
+        except AuthenticationError:
+            return  # of an earlier enrolment, retained
         state = decode(sealed.body, Status, what="status", limit=1024).state
         self.statuses.append(state)
         if state == "offline":
