@@ -1,5 +1,6 @@
 """What the fleet's commands share: the operator's key, durations, and a push watched to its end."""
 
+import contextlib
 import math
 import re
 import time
@@ -14,10 +15,12 @@ from fleet.errors import TimedOutError
 from fleet.folder import FleetFolder
 from fleet.trust.keys import needs_passphrase, open_key
 from fleet.trust.passphrase import read_passphrase
-from lepton_edge.errors import UsageError
+from lepton_edge.errors import ConnectionFailedError, UsageError
 from lepton_edge.wire.messages import TERMINAL
 
 _UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "h": 3600.0}
+PATIENCE_S = 30.0
+_RETRY_S = 0.3
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
 
 
@@ -62,9 +65,23 @@ def watch(client: Client, rollout: Rollout, *, timeout_s: float | None, show: Ca
         if left_s <= 0:
             waiting = ", ".join(f"{one.id} ({one.state})" for one in rollout.devices if one.state not in TERMINAL)
             raise TimedOutError(f"{rollout.rollout}: not ended after {timeout_s:g} s; the goal remains for {waiting}")
-        rollout = client.follow(rollout, min(POLL_S, left_s))
+        rollout = _follow(client, rollout, min(POLL_S, left_s))
         show(rollout)
     return rollout
+
+
+def _follow(client: Client, rollout: Rollout, wait_s: float) -> Rollout:
+    """The rollout after a change; a manager that is being restarted is given PATIENCE_S seconds."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return client.follow(rollout, wait_s)
+        except ConnectionFailedError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(_RETRY_S)
+        with contextlib.suppress(ConnectionFailedError):
+            client.reconnect()
 
 
 def wait_until_gone(client: Client, model: str, device_ids: list[str], *, timeout_s: float | None) -> None:

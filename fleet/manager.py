@@ -44,7 +44,7 @@ class Changes:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
-        self.revision = 1
+        self.revision = now_ms()  # above every revision of an earlier start, for those who waited through it
 
     def notify(self) -> None:
         self.revision += 1

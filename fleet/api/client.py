@@ -43,17 +43,26 @@ class Client:
 
     def __init__(self, folder: FleetFolder) -> None:
         """Raises ConnectionFailedError: no manager runs."""
-        serving = folder.serving()
+        self._folder = folder
         self._start_hint = f"start it: lepton-edge fleet serve --fleet {folder.root}"
+        self._url, self._http = self._connection()
+
+    def _connection(self) -> tuple[str, httpx.Client]:
+        serving = self._folder.serving()
         if serving is None:
-            raise ConnectionFailedError(f"no manager serves {folder.root}; {self._start_hint}")
-        self._url = serving.http
-        self._http = httpx.Client(
+            raise ConnectionFailedError(f"no manager serves {self._folder.root}; {self._start_hint}")
+        client = httpx.Client(
             base_url=serving.http,
-            headers={"Authorization": f"Bearer {folder.token()}"},
+            headers={"Authorization": f"Bearer {self._folder.token()}"},
             timeout=TIMEOUT_S,
             trust_env=False,  # a proxy has no business between an operator and loopback
         )
+        return serving.http, client
+
+    def reconnect(self) -> None:
+        """Look again where the manager is: it may have been restarted. Raises as the constructor."""
+        self._http.close()
+        self._url, self._http = self._connection()
 
     def __enter__(self) -> Self:
         return self

@@ -1,10 +1,10 @@
 """What goes over the API, both ways. Unknown fields are tolerated; a changed meaning gets a new path."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
-from fleet.telemetry.summary import Line
+from fleet.telemetry.lines import By, Line
 from lepton_edge.typed import Record
 from lepton_edge.wire.goal import Limits, Probation
 from lepton_edge.wire.messages import Digest, Info, ModelReport, Refusal
@@ -140,7 +140,7 @@ class DeviceIds(Record, frozen=True, kw_only=True):
 
 
 class TelemetryAnswer(Record, frozen=True, kw_only=True):
-    by: Literal["all", "device", "variant"]
+    by: By
     lines: list[Line]
 
 

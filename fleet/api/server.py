@@ -28,7 +28,8 @@ from fleet.clock import now_ms
 from fleet.errors import FleetError
 from fleet.manager import Manager
 from fleet.registry import bundles
-from fleet.telemetry.summary import By, summarise
+from fleet.telemetry.lines import By
+from fleet.telemetry.summary import summarise
 from lepton_edge.errors import LeptonError, StorageError
 from lepton_edge.typed import decode, encode
 from lepton_edge.version import VERSION

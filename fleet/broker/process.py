@@ -6,6 +6,7 @@ does not mean that the broker serves.
 
 import contextlib
 import logging
+import os
 import socket
 import subprocess
 import time
@@ -108,9 +109,8 @@ class BrokerProcess(ABC):
                 pass
         except OSError as cause:
             where = f"{self.host}:{self.port}"
-            raise ConnectionFailedError(
-                f"{where}: {cause.strerror or cause}; choose another port for the broker"
-            ) from cause
+            reason = os.strerror(cause.errno) if cause.errno else str(cause)
+            raise ConnectionFailedError(f"{where}: {reason}; choose another port for the broker") from cause
 
     def wait(self) -> int:
         """Block until it has ended; its exit status."""

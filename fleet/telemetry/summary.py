@@ -2,40 +2,17 @@
 
 import math
 from collections.abc import Iterable
-from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fleet.registry.models import WindowRow
+from fleet.telemetry.lines import By, Line
 from lepton_edge.telemetry.histogram import Histogram
-from lepton_edge.typed import Record, decode
+from lepton_edge.typed import decode
 
-By = Literal["all", "device", "variant"]
 _MAX_HISTOGRAM = 256 * 1024
 _BATCH = 500
-
-
-class Line(Record, frozen=True, kw_only=True):
-    """One line of the table. Latencies in milliseconds, None where they are unknown or out of the range.
-
-    device, variant, runtime: empty where lines are merged over them. relative_error: by which a quantile may be off.
-    failures: requests that got an error. dropped: windows that devices had to drop.
-    """
-
-    model: str
-    version: str
-    device: str
-    variant: str
-    runtime: str
-    count: int
-    failures: int
-    windows: int
-    dropped: int
-    p50_ms: float | None
-    p90_ms: float | None
-    p99_ms: float | None
-    relative_error: float
 
 
 class _Sum:

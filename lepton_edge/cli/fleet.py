@@ -39,7 +39,7 @@ def init(output: Output, folder: Path, telemetry: str, broker: str, broker_port:
     """
     from fleet.commands import parse_duration
     from fleet.config import BrokerConfig, DeviceConfig
-    from fleet.folder import check_free, init_fleet
+    from fleet.init import check_free, init_fleet
     from fleet.link.client import parse_broker
     from fleet.trust.passphrase import read_passphrase
     from lepton_edge.errors import UsageError

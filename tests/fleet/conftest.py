@@ -13,7 +13,8 @@ from fleet.api.documents import PublishRequest, Rollout, RolloutRequest
 from fleet.broker.process import BrokerProcess
 from fleet.clock import now_ms
 from fleet.config import BrokerConfig, DeviceConfig
-from fleet.folder import FleetFolder, init_fleet
+from fleet.folder import FleetFolder
+from fleet.init import init_fleet
 from fleet.link.client import parse_broker
 from fleet.manager import Manager
 from fleet.trust.keys import open_key
