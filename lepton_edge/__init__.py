@@ -1,6 +1,7 @@
 """lepton-edge: trained models, made small and fast, pushed safely to devices, measured there."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from lepton_edge.bundle import Bundle
     from lepton_edge.errors import LeptonError, UnsupportedOperatorError
     from lepton_edge.version import VERSION as __version__  # noqa: N811 - the name that tools look for
+
+# ONNX Runtime 1.29 and later sends usage data to its maker and writes a device id to disk unless this is set before it
+# is loaded. A device speaks to its own manager and to nobody else (docs/decisions/0005); set it to 0 to allow it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Agent", "Bundle", "LeptonError", "UnsupportedOperatorError", "__version__", "load_model", "quantize_model"]
 

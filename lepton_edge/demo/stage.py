@@ -20,7 +20,7 @@ import click
 from lepton_edge.errors import LeptonError
 
 STOP_S = 15.0
-_PROGRAM = [sys.executable, "-m", "lepton_edge"]
+PROGRAM = (sys.executable, "-m", "lepton_edge")
 
 
 class DemoError(LeptonError):
@@ -77,13 +77,13 @@ class Stage:
             DemoError: it ended with another status.
         """
         self._say(arguments)
-        got = subprocess.run([*_PROGRAM, *map(str, arguments)], env=self.env, check=False).returncode
+        got = subprocess.run([*PROGRAM, *map(str, arguments)], env=self.env, check=False).returncode
         if got != status:
             raise DemoError(f"`lepton-edge {arguments[0]}` ended with {got}, expected {status}")
 
     def document(self, *arguments: str | Path, status: int = 0) -> dict[str, object]:
         """Like `command`, with --json: its document."""
-        words = [*_PROGRAM, *map(str, arguments), "--json"]
+        words = [*PROGRAM, *map(str, arguments), "--json"]
         done = subprocess.run(words, env=self.env, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != status:
             raise DemoError(f"`lepton-edge {arguments[0]}` ended with {done.returncode}, expected {status}")
@@ -101,7 +101,7 @@ class Stage:
         with log.open("wb") as sink:
             # A session of its own: Ctrl-C reaches the demo alone, which then stops its services in order.
             process = subprocess.Popen(
-                [*_PROGRAM, *map(str, arguments)],
+                [*PROGRAM, *map(str, arguments)],
                 env=self.env,
                 stdout=subprocess.PIPE,
                 stderr=sink,

@@ -1,8 +1,10 @@
 """The public face: names, laziness, exit statuses."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -36,6 +38,15 @@ def test_every_command_has_help(name: str) -> None:
     result = CliRunner().invoke(main, [name, "--help"])
     assert result.exit_code == 0
     assert "Usage" in result.output
+
+
+def test_the_runtime_keeps_no_device_id_and_sends_nothing(tmp_path: Path) -> None:
+    """ONNX Runtime leaves its session file in the temporary folder as soon as its telemetry starts."""
+    load = "import onnxruntime; onnxruntime.get_available_providers()"
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    env |= {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", f"import lepton_edge; {load}"], env=env, check=True)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def _failing(error: errors.LeptonError) -> click.Command:

@@ -62,7 +62,8 @@ class World(Stage):
     def state(self, device: str) -> Path:
         return self.folder / f"state-{device}"
 
-    def devices(self) -> dict[str, dict[str, object]]:
+    def devices(self) -> dict[str, dict]:
+        """What `devices` shows, by id; nothing while the manager is away."""
         rows = self.document("devices")["devices"]
         assert isinstance(rows, list)
         return {row["id"]: row for row in rows}
