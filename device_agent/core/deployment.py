@@ -32,6 +32,18 @@ FIRST_DELAY_MS = 2_000
 LONGEST_DELAY_MS = 900_000
 
 
+_HARMLESS = (
+    State.PENDING,
+    State.VERIFYING_META,
+    State.PREFLIGHT,
+    State.DOWNLOADING,
+    State.VERIFYING,
+    State.STAGING,
+    State.SELF_TESTING,
+)
+"""Up to here the new model has not answered a request: these states can wait, and nothing needs undoing."""
+
+
 class Event(StrEnum):
     """What can happen to a deployment."""
 
@@ -109,6 +121,10 @@ class Deployment(Record, frozen=True, kw_only=True):
     cancelled: bool = False
     work: Work = Work()
 
+    def __post_init__(self) -> None:
+        if (self.state is State.WAITING) != (self.returns_to in _HARMLESS):
+            raise ValueError(f"state {self.state} does not fit returns_to {self.returns_to}")
+
     @property
     def is_over(self) -> bool:
         return self.state in TERMINAL
@@ -152,16 +168,6 @@ ENTRY: Mapping[State, tuple[Action, ...]] = {
 }
 """What is run on entering a state."""
 
-_HARMLESS = (
-    State.PENDING,
-    State.VERIFYING_META,
-    State.PREFLIGHT,
-    State.DOWNLOADING,
-    State.VERIFYING,
-    State.STAGING,
-    State.SELF_TESTING,
-)
-"""Up to here the new model has not answered a request: these states can wait, and nothing needs undoing."""
 _LIVE = (State.ACTIVATING, State.PROBATION)
 _MODEL_RUNS = frozenset({State.SELF_TESTING, State.ACTIVATING})
 

@@ -28,6 +28,7 @@ from lepton_edge.wire.topics import ChunkTopic, DeviceTopic, Kind, ManagerTopic
 
 _LOG = logging.getLogger(__name__)
 _GOODBYE_S = 2.0
+_MAX_MANAGERS = 64
 _MANAGERS = f"{topics.PREFIX}/mgr/+/status"
 
 
@@ -75,7 +76,8 @@ class Link:
         self._changed = asyncio.Event()
         self._tele_changed = asyncio.Event()
         self._listeners: dict[str, Listener] = {}
-        self._last_repeat = -float("inf")
+        self._last_repeat = self._next_repeat = -float("inf")
+        self._managers: dict[str, bool] = {}
         self.forged = 0
         self._say(Kind.STATUS, Status(state="online"))
 
@@ -99,8 +101,9 @@ class Link:
         return True
 
     @property
-    def is_connected(self) -> bool:
-        return self._connected.is_set()
+    def has_manager(self) -> bool:
+        """Whether somebody may be there to answer: connected, and not all known managers have gone."""
+        return self._connected.is_set() and (not self._managers or any(self._managers.values()))
 
     async def wait_connected(self) -> None:
         await self._connected.wait()
@@ -161,6 +164,7 @@ class Link:
             await self._subscribe(client)
             self._client = client
             self._outbox.again(time.monotonic())
+            self._managers.clear()
             self._connected.set()
             self._wake_all()
             _LOG.info("connected to the broker at %s, boot %d", self._address, self._boots.boot)
@@ -258,8 +262,8 @@ class Link:
                     listener.take(index, payload)
             case DeviceTopic(device, kind) if device == self._enrolment.device:
                 self._dispatch_own(topic, kind, payload)
-            case ManagerTopic() if not is_old:
-                self._on_manager(payload)
+            case ManagerTopic(manager):
+                self._on_manager(manager, payload, is_old=is_old)
 
     def _dispatch_own(self, topic: DeviceTopic, kind: Kind, payload: bytes) -> None:
         if kind is Kind.DESIRED and payload:
@@ -277,22 +281,25 @@ class Link:
         except MessageError:
             return False
 
-    def _on_manager(self, payload: bytes) -> None:
+    def _on_manager(self, manager: str, payload: bytes, *, is_old: bool) -> None:
         """A manager came (back): it may have missed what we said. Not authenticated, so it earns repetition at most."""
         try:
             status = decode(payload, ManagerStatus, what="manager status", limit=LIMITS[Kind.STATUS])
         except MessageError:
             return
-        if status.state == "online":
+        if manager in self._managers or len(self._managers) < _MAX_MANAGERS:
+            self._managers[manager] = status.state == "online"
+        if status.state == "online" and not is_old:
             self._repeat(None)
             self._wake_all()
 
     def _repeat(self, kind: Kind | None) -> None:
         """Publish again, but not more often than `pace.repeat`: nobody can make us flood the broker."""
         now = time.monotonic()
-        at = max(now, self._last_repeat + self._pace.repeat)
-        self._last_repeat = at
-        self._outbox.again(at, kind)
+        if self._next_repeat <= now:
+            self._next_repeat = max(now, self._last_repeat + self._pace.repeat)
+        self._last_repeat = self._next_repeat
+        self._outbox.again(self._next_repeat, kind)
         self._changed.set()
 
     def _on_ack(self, topic: DeviceTopic, payload: bytes) -> None:

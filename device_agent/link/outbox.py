@@ -34,7 +34,7 @@ class Outbox:
         """Everything, or one kind, is to be published again, acknowledged or not."""
         for name, entry in self._entries.items():
             if kind in {None, name}:
-                entry.due, entry.attempts = now, 0
+                entry.due, entry.attempts = min(entry.due, now), 0
 
     def due(self, now: float) -> list[tuple[Kind, bytes]]:
         return [(kind, entry.body) for kind, entry in self._entries.items() if entry.due <= now]

@@ -12,7 +12,8 @@ class Pace:
 
     reconnect: between attempts to reach the broker. resend: until something that is not acknowledged goes out again.
     first_need: the most by which the first `need` is delayed, so that many devices ask together once.
-    quiet: without a chunk until `need` is said again. stall: without a chunk, connected, until the fetch gives up.
+    quiet: without a chunk until `need` is said again.
+    stall: without a chunk, though a manager is there, until the fetch gives up and another model may fetch.
     repeat: the least between two answers to a wrong status or a manager's start.
     """
 
@@ -20,7 +21,7 @@ class Pace:
     resend: tuple[float, float] = (3.0, 120.0)
     first_need: float = 0.3
     quiet: tuple[float, float] = (1.0, 60.0)
-    stall: float = 600.0
+    stall: float = 180.0
     repeat: float = 1.0
 
 

@@ -72,7 +72,7 @@ class Transfer:
             on_bytes: told of each batch's bytes as they are taken in.
 
         Raises:
-            TransferError: connected, and no right chunk for `pace.stall` seconds.
+            TransferError: no right chunk for `pace.stall` seconds in which a manager could have answered.
             DiskFullError, StorageError: the chunks cannot be kept.
         """
         inbox = _Inbox()
@@ -131,7 +131,7 @@ class _Fetch:
                 self._on_bytes(taken)
             elif not chunks:
                 self._fruitless += 1
-                self._idle_s += quiet if self._link.is_connected else 0.0
+                self._idle_s += quiet if self._link.has_manager else 0.0
                 return False
             lacking = self._blob.lacking
             if not any(lacking[window.start : window.stop]):

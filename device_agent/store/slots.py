@@ -1,5 +1,6 @@
 """A model's two slots: one is live, the other takes the next deployment; `active` is switched by one rename."""
 
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from device_agent.store import documents
@@ -87,6 +88,14 @@ class Slots:
 
     def read(self, slot: str) -> SlotRecord | None:
         return documents.load(self._record(slot), SlotRecord) if slot in SLOTS else None
+
+    def prune(self, slot: str, keep: AbstractSet[str]) -> None:
+        """Delete the files of a slot that are not in `keep`. Raises StorageError."""
+        folder = self.folder(slot)
+        with durable.translated(folder):
+            for path in folder.rglob("*"):
+                if path.is_file() and path.relative_to(folder).as_posix() not in keep:
+                    path.unlink()
 
     def discard(self, slot: str) -> None:
         durable.remove(self.folder(slot))

@@ -96,7 +96,7 @@ class Follower:
                 try:
                     self._models[name] = Model(self._layout.model(name), name)
                 except StorageError as error:  # one model without a folder must not stop the others
-                    self._refuse(error)
+                    self._refuse(error, goal.counter)
                     continue
                 self._add_worker(tasks, self._models[name], parts)
         for name, worker in self._workers.items():
@@ -113,38 +113,39 @@ class Follower:
 
     async def _take_goal(self, tasks: asyncio.TaskGroup, parts: Parts, payload: bytes) -> None:
         """Follow a goal, or refuse it and say why; the old one then stands."""
+        goal: Goal | None = None
         try:
-            goal = await self._accept(payload)
-            if goal is None:
+            goal = open_goal(payload, self._enrolment.goal_keys)
+            if not await self._keep(goal, payload):
                 return
             self._refused = None
             self._distribute(tasks, parts, goal)
             self.settings_changed.set()
+            self.ended()
         except LeptonError as error:
-            self._refuse(error)
+            self._refuse(error, goal.counter if goal else None)
         self.changed()
 
-    async def _accept(self, payload: bytes) -> Goal | None:
-        """Check a goal and keep it; None where it is the held one.
+    async def _keep(self, goal: Goal, payload: bytes) -> bool:
+        """Check a goal and keep it; False where it is the held one.
 
         Raises:
-            MessageError, SignatureError, GoalRefusedError: it is not to be followed.
+            GoalRefusedError: it is not to be followed.
             DiskFullError, StorageError: it cannot be kept, so it is not followed.
         """
         enrolment, held = self._enrolment, self._held
-        goal = open_goal(payload, enrolment.goal_keys)
         check_addressee(goal, fleet=enrolment.fleet, device=enrolment.device, generation=enrolment.generation)
         if not check_fresh(goal, payload, (held.goal.counter, held.payload) if held else None):
-            return None
+            return False
         await in_thread(save_goal, self._layout.goal, payload)
         self._held = HeldGoal(goal, payload)
         _LOG.info("following goal %d: %s", goal.counter, ", ".join(sorted(goal.models)) or "no model")
-        return goal
+        return True
 
-    def _refuse(self, error: LeptonError) -> None:
+    def _refuse(self, error: LeptonError, counter: int | None) -> None:
         code = error.reason_code if isinstance(error, GoalRefusedError) else error.code
         _LOG.warning("refused a goal: %s", error)
-        self._refused = Refusal(code=code, reason=str(error)[:1024])
+        self._refused = Refusal(code=code, reason=str(error)[:1024], counter=counter)
 
     # -- reports
 

@@ -44,10 +44,12 @@ def report_model(model: Model, entry: ModelGoal | None, serving: str) -> ModelRe
 
 
 def _report_current(model: Model, current: Deployment, serving: str) -> ModelReport:
+    """While the journal cannot be written, the deployment waits where it is."""
     code, reason = model.stuck or (current.code, current.reason)
+    is_stuck = model.stuck is not None and current.state is not State.WAITING
     return ModelReport(
         deployment=current.id,
-        state=current.state,
+        state=State.WAITING if is_stuck else current.state,
         bundle=current.bundle,
         version=current.work.version[:_SHORT],
         code=code[:_SHORT],
@@ -57,5 +59,5 @@ def _report_current(model: Model, current: Deployment, serving: str) -> ModelRep
         measured=current.work.measured[:32],
         progress=min(1.0, model.progress),
         until_ms=current.until_ms,
-        returns_to=current.returns_to,
+        returns_to=current.state if is_stuck else current.returns_to,
     )

@@ -25,11 +25,11 @@ from device_agent.updater.parts import Parts, now_ms
 from device_agent.updater.serving import go_back, slot_record
 from lepton_edge import durable
 from lepton_edge.bundle.golden import Golden, read_golden
-from lepton_edge.bundle.manifest import GOLDEN, Manifest, Variant
+from lepton_edge.bundle.manifest import GOLDEN, MANIFEST, Manifest, Variant
 from lepton_edge.errors import DiskFullError, HashMismatchError, RuntimeUnavailableError, SelfTestError
 from lepton_edge.wire.chunks import BlobRef
 from lepton_edge.wire.goal import ModelGoal, Probation
-from lepton_edge.wire.messages import Choice, State
+from lepton_edge.wire.messages import Choice
 
 _LOG = logging.getLogger(__name__)
 _DONE = Signal(Event.DONE)
@@ -297,8 +297,13 @@ def _check_health(job: Job, probation: Probation) -> int:
 
 
 async def settle(job: Job) -> Signal:
-    """The old model is not needed in memory any more."""
-    job.model.previous = job.model.manifest = None
+    """Let go of the old model in memory, and of the candidates that were not chosen."""
+    model = job.model
+    committed = model.journal.committed
+    serving = job.parts.engine.serving(model.name)
+    if committed is not None and serving is not None and serving.bundle == committed.bundle:
+        await in_thread(model.slots.prune, committed.slot, {MANIFEST, GOLDEN, serving.variant.file})
+    model.previous = model.manifest = None
     return _DONE
 
 
@@ -319,8 +324,10 @@ async def discard(job: Job) -> Signal:
     """Clear the slot that the deployment had filled."""
     model = job.model
     model.trial = model.previous = model.manifest = None
-    if model.current.state is not State.COMMITTED:
-        await in_thread(model.slots.discard, model.trial_slot)
+    committed = model.journal.committed
+    # A process that died in `activating` may have left the pointer on the slot that goes now.
+    await in_thread(model.slots.switch, committed.slot if committed else None)
+    await in_thread(model.slots.discard, model.trial_slot)
     return _DONE
 
 

@@ -31,7 +31,7 @@ from lepton_edge.wire.messages import State
 _LOG = logging.getLogger(__name__)
 _UNINTERRUPTED = frozenset({State.ROLLING_BACK, State.ACTIVATING})
 """Short, and they must run to their end."""
-_JOURNAL_RETRY_S = 5.0
+_JOURNAL_RETRY_S = 2.0
 _REASON = 1000
 
 
@@ -182,7 +182,7 @@ class Worker:
     async def _resume(self) -> None:
         """Go on where an earlier process ended."""
         current = self.model.journal.current
-        if current is None:
+        if current is None or self.model.is_removed:
             return
         if current.is_over:
             await self._perform()  # it may have ended between the entry and its action
