@@ -48,6 +48,29 @@ def efficientnet() -> None:
     options = ["--data", str(DATA / "imagenet-dev250"), "--preprocess", str(preprocess), "--calibration", "50"]
     with tempfile.TemporaryDirectory() as folder:
         _convert(EFFICIENTNET, Path(folder), options)
+        _push(Path(folder) / "out.lep")
+
+
+def _push(path: Path) -> None:
+    """Push a bundle to one agent and print what travelled."""
+    from lepton_edge.bundle import Bundle
+    from lepton_edge.demo.stage import Stage
+
+    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
+        stage.command("fleet", "init", stage.folder / "fleet")
+        stage.service("manager", "fleet", "serve", "--http", "127.0.0.1:0")
+        ticket = stage.folder / "device.zip"
+        stage.command("enroll", "device", "-o", ticket)
+        stage.service("device", "agent", "run", ticket, "--state", stage.folder / "state", "--http", "127.0.0.1:0")
+        done = stage.document("push", path, "--to", "all", "--wait")
+    manifest = Bundle.open(path).manifest
+    sizes = {name: ref.size for name, ref in manifest.files.items()}
+    device = done["devices"][0]  # type: ignore[index]
+    print(
+        f"push to one agent: {device['state']}, runs {device['variant']}, p50 {device['p50_ms']:.2f} ms, "
+        f"{done['bytes_published']} B published of a bundle of {path.stat().st_size} B, {done['seconds']:.1f} s"
+    )
+    print(f"  files: {sizes}")
 
 
 def agent_footprint() -> None:

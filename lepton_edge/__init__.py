@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from converters.api import load_model, quantize_model
     from device_agent.local import Agent
-
     from lepton_edge.bundle import Bundle
     from lepton_edge.errors import LeptonError, UnsupportedOperatorError
     from lepton_edge.version import VERSION as __version__  # noqa: N811 - the name that tools look for
