@@ -14,7 +14,7 @@ from device_agent.updater.parts import Parts, now_ms
 from device_agent.updater.report import report_model
 from device_agent.updater.serving import restore
 from device_agent.updater.worker import Worker
-from lepton_edge.errors import GoalRefusedError, LeptonError, StorageError
+from lepton_edge.errors import DiskFullError, GoalRefusedError, LeptonError, StorageError
 from lepton_edge.wire.enrolment import Enrolment
 from lepton_edge.wire.goal import Goal, Settings, check_addressee, check_fresh, open_goal
 from lepton_edge.wire.messages import Refusal, Reported
@@ -46,9 +46,13 @@ class Follower:
         self.settings_changed = asyncio.Event()
 
     @property
+    def _goal(self) -> Goal | None:
+        return self._held.goal if self._held else None
+
+    @property
     def settings(self) -> Settings:
         """The settings of the goal, or the default ones."""
-        return self._held.goal.settings if self._held else Settings()
+        return self._goal.settings if self._goal else Settings()
 
     def receive(self, payload: bytes) -> None:
         """A goal arrived; it is looked at soon. Does not block."""
@@ -65,7 +69,7 @@ class Follower:
 
     async def make_room(self) -> None:
         """Free what can be freed at once: also the files of removed models, whatever their age."""
-        await self._sweep(keep_s=0.0)
+        await self._sweep(self._goal, keep_s=0.0)
 
     async def restore(self, parts: Parts) -> None:
         """Let the committed models answer."""
@@ -137,10 +141,18 @@ class Follower:
         check_addressee(goal, fleet=enrolment.fleet, device=enrolment.device, generation=enrolment.generation)
         if not check_fresh(goal, payload, (held.goal.counter, held.payload) if held else None):
             return False
-        await in_thread(save_goal, self._layout.goal, payload)
+        await self._save(goal, payload)
         self._held = HeldGoal(goal, payload)
         _LOG.info("following goal %d: %s", goal.counter, ", ".join(sorted(goal.models)) or "no model")
         return True
+
+    async def _save(self, goal: Goal, payload: bytes) -> None:
+        """Write the goal; on a full disk, first give up what only the old goal wanted: it may be what filled it."""
+        try:
+            await in_thread(save_goal, self._layout.goal, payload)
+        except DiskFullError:
+            await self._sweep(goal, keep_s=0.0)
+            await in_thread(save_goal, self._layout.goal, payload)
 
     def _refuse(self, error: LeptonError, counter: int | None) -> None:
         code = error.reason_code if isinstance(error, GoalRefusedError) else error.code
@@ -151,7 +163,7 @@ class Follower:
 
     def reported(self, parts: Parts) -> Reported:
         """What the device says of itself now."""
-        goal = self._held.goal if self._held else None
+        goal = self._goal
         models = {}
         for name, model in sorted(self._models.items()):
             served = parts.engine.serving(name)
@@ -174,18 +186,18 @@ class Follower:
         while True:
             self._untidy.clear()
             keep_s = self.settings.keep_removed_s
-            await self._sweep(keep_s=keep_s)
+            await self._sweep(self._goal, keep_s=keep_s)
             try:
                 async with asyncio.timeout(min(max(keep_s, _SWEEP_S[0]), _SWEEP_S[1])):
                     await self._untidy.wait()
             except TimeoutError:
                 continue
 
-    async def _sweep(self, *, keep_s: float) -> None:
+    async def _sweep(self, goal: Goal | None, *, keep_s: float) -> None:
         if self._parts is None:
             return
-        goal = self._held.goal if self._held else None
+        models, blobs = list(self._models.values()), self._parts.blobs
         try:
-            await in_thread(sweep, list(self._models.values()), goal, self._parts.blobs, now_ms=now_ms(), keep_s=keep_s)
+            await in_thread(sweep, models, goal, blobs, now_ms=now_ms(), keep_s=keep_s)
         except StorageError as error:
             _LOG.warning("housekeeping: %s", error)
