@@ -20,10 +20,10 @@ def same_wish(one: Goal, other: Goal) -> bool:
     return msgspec.structs.replace(one, counter=0) == msgspec.structs.replace(other, counter=0)
 
 
-def next_generation(last: int, now_s: int) -> int:
+def next_generation(last: int, now_ms: int) -> int:
     """The generation of a new enrolment.
 
-    Seconds of Unix time rather than 1, 2, 3: an id that is enrolled again from an empty database must not get a
+    Unix milliseconds rather than 1, 2, 3: an id that is enrolled again from an empty database must not get a
     generation that old goals already name.
     """
-    return max(last + 1, now_s)
+    return max(last + 1, now_ms)

@@ -48,7 +48,7 @@ def enrol(session: Session, device: str, labels: dict[str, str], now_ms: int) ->
     if row is None:
         row = DeviceRow(id=device, generation=0, key="", enrolled_ms=now_ms)
         session.add(row)
-    row.generation = goals.next_generation(row.generation, now_ms // 1000)
+    row.generation = goals.next_generation(row.generation, now_ms)
     row.key = new_key()
     row.enrolled_ms = now_ms
     # The new enrolment has said nothing yet; what was known of the old one may be of another machine.
