@@ -17,7 +17,7 @@ def main(folder: Path) -> None:
         model = le.load_model(path)
 
     small = le.quantize_model(model, precision=8, data=folder / "digits.npz", metric="top1", budget=1.0)
-    print(f"accuracy {small.metric}, lost against the float model: {small.drop} points")
+    print(f"accuracy {small.metric.value:.2%} on {small.metric.n} samples, {small.drop.value:+.2f} points lost")
 
     small.save(folder / "digits.onnx")
     small.save(folder / "digits.lep")
