@@ -15,7 +15,8 @@ import msgspec
 from lepton_edge.typed import Record
 
 SCALE = 6
-MIN_SCALE = -10
+MIN_SCALE = -9
+"""One lower, and the base 2^(2^10) is more than a double holds."""
 LOWEST_S = 1e-6
 HIGHEST_S = 1e3
 MAX_BUCKETS = 1914
@@ -43,6 +44,15 @@ class Histogram(Record, frozen=True, kw_only=True):
     overflow: Count = 0
     sum_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     buckets: Annotated[list[tuple[int, Count]], msgspec.Meta(max_length=MAX_BUCKETS)] = []
+
+    def __post_init__(self) -> None:
+        """Refuse buckets that no latency can fall into: their values would overflow whoever merges them."""
+        lowest, highest = bucket_index(LOWEST_S, self.scale), bucket_index(HIGHEST_S, self.scale)
+        previous = lowest - 1
+        for index, _ in self.buckets:
+            if not previous < index <= highest:
+                raise ValueError(f"bucket {index} is out of order or not within {lowest}..{highest}")
+            previous = index
 
     @property
     def count(self) -> int:

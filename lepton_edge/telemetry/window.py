@@ -10,6 +10,8 @@ from lepton_edge.typed import Record
 WindowId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 Label = Annotated[str, msgspec.Meta(max_length=128)]
 
+Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
 
 class Window(Record, frozen=True, kw_only=True):
     """Latencies of one (model, version, variant) between two moments.
@@ -27,8 +29,8 @@ class Window(Record, frozen=True, kw_only=True):
     bundle: Label
     variant: Label
     runtime: Label
-    start_ms: int
-    end_ms: int
+    start_ms: Moment
+    end_ms: Moment
     latency: Histogram
     failures: Count = 0
     dropped: Count = 0
