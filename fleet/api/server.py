@@ -2,6 +2,7 @@
 
 import hmac
 import logging
+import math
 from typing import TypeVar
 
 import msgspec
@@ -83,9 +84,12 @@ async def _read(request: web.Request, kind: type[R]) -> R:
 
 def _number(request: web.Request, name: str) -> float:
     try:
-        return float(request.query.get(name, "0"))
+        number = float(request.query.get(name, "0"))
     except ValueError as cause:
         raise FleetError(f"{name}: not a number") from cause
+    if not math.isfinite(number):
+        raise FleetError(f"{name}: not a number")
+    return number
 
 
 def _by(text: str) -> By:

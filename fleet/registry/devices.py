@@ -16,6 +16,8 @@ from lepton_edge.wire.goal import Limits, Probation
 from lepton_edge.wire.messages import ModelReport
 
 MAX_STORED = 1 << 20
+MAX_COUNTER = 2**62
+"""Far above any clock, and far enough below what a goal can hold."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,10 @@ def adopt(session: Session, device: str, *, keep: set[str]) -> None:
     row = get(session, device)
     if not row.lost:
         raise FleetError(f"device {device}: nothing to adopt, its goal is known here")
+    if row.reported_counter > MAX_COUNTER:
+        raise FleetError(
+            f"device {device}: no goal can go past its counter {row.reported_counter}: enrol anew"
+        )
     session.execute(delete(GoalModelRow).where(GoalModelRow.device == device, GoalModelRow.model.not_in(keep)))
     for model, report in reported_models(session, device).items():
         if model not in keep:

@@ -95,6 +95,7 @@ class DeviceTwin:
         self.deaf = False
         self.boot = time.time_ns() // 1_000_000 + next(_BOOTS)
         self.seq = 0
+        self._refs: dict[str, BlobRef] = {}
         self._client: aiomqtt.Client | None = None
         self._changed = asyncio.Event()
         self._deploying: asyncio.Task[None] | None = None
@@ -206,8 +207,10 @@ class DeviceTwin:
                     await self._take_status(topic, payload)
                 case ChunkTopic(blob=blob, index=index):
                     self.received += 1
-                    self.chunks.setdefault(blob, {})[index] = payload
-                    self._changed.set()
+                    ref = self._refs.get(blob)
+                    if ref is not None and index < len(ref.chunks) and sha256(payload) == ref.chunks[index][0]:
+                        self.chunks.setdefault(blob, {})[index] = payload
+                        self._changed.set()
 
     def _take_ack(self, topic: DeviceTopic, payload: bytes) -> None:
         if self.deaf:
@@ -289,24 +292,20 @@ class DeviceTwin:
         """All chunks, asked for again while they do not come."""
         assert self._client is not None
         await self._client.subscribe(all_chunks_of(ref.sha256), qos=0)
-        while len(have := self._verified(ref)) < len(ref.chunks):
+        self._refs[ref.sha256] = ref
+        have = self.chunks.setdefault(ref.sha256, {})
+        while len(have) < len(ref.chunks):
             await self.need(ref)
             before = -1
             while before < len(have) < len(ref.chunks):
                 before = len(have)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(1.5):
-                        while len(have := self._verified(ref)) == before:
+                        while len(have) == before:
                             self._changed.clear()
                             await self._changed.wait()
         await self._client.unsubscribe(all_chunks_of(ref.sha256))
         return ref.verify(b"".join(have[index] for index in range(len(ref.chunks))), what="blob")
-
-    def _verified(self, ref: BlobRef) -> dict[int, bytes]:
-        have = self.chunks.setdefault(ref.sha256, {})
-        for index in [index for index, data in have.items() if sha256(data) != ref.chunks[index][0]]:
-            del have[index]
-        return have
 
     async def send_windows(self, *windows: Window) -> None:
         await self.say(Kind.TELE, Telemetry(windows=list(windows)))
