@@ -136,6 +136,17 @@ async def test_device_over_its_byte_budget_is_not_answered(folder: FleetFolder) 
             assert twin.received <= 1
 
 
+async def test_lost_chunks_are_published_again_for_who_lacks_them(desk: Desk) -> None:
+    lucky, unlucky = await desk.enrol("lucky"), await desk.enrol("unlucky")
+    unlucky.loses = 4
+    bundle = make_bundle(size=1_000_000)
+    async with lucky.online(), unlucky.online():
+        done = await desk.ended(await desk.push(bundle))
+    assert done.state == "done"
+    size = len(bundle.manifest_bytes) + sum(ref.size for ref in bundle.manifest.files.values())
+    assert size < done.bytes_published <= size + 4 * 65_536 + len(bundle.manifest_bytes)
+
+
 async def test_push_survives_the_loss_of_the_broker(desk: Desk, broker: BrokerProcess) -> None:
     twins = [await desk.enrol("dev-1"), await desk.enrol("dev-2")]
     bundle = make_bundle(size=4_000_000)

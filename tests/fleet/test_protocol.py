@@ -2,8 +2,7 @@
 
 import shutil
 
-import pytest
-
+from fleet.broker.process import BrokerProcess
 from fleet.folder import FleetFolder
 from lepton_edge.wire.authenticator import seal
 from lepton_edge.wire.chunks import blob_ref
@@ -12,8 +11,6 @@ from lepton_edge.wire.topics import DeviceTopic, Kind
 from tests.fleet.bundles import make_bundle
 from tests.fleet.conftest import Desk, managing
 from tests.fleet.device_twin import DeviceTwin, eventually
-
-ON_IOTCORE = pytest.mark.parametrize("broker", ["iotcore"], indirect=True)
 
 
 def seen(twin: DeviceTwin, kind: Kind) -> int:
@@ -197,7 +194,7 @@ async def test_manager_with_an_empty_database_signs_nothing_until_adopted(folder
             assert list(twin.goal.models) == ["digits"]
 
 
-async def test_manager_waits_for_the_device_before_its_first_goal(folder: FleetFolder) -> None:
+async def test_manager_waits_for_the_device_before_its_first_goal(folder: FleetFolder, broker: BrokerProcess) -> None:
     async with managing(folder) as desk:
         twin = await desk.enrol("dev-1")
         pushed = await desk.push(make_bundle())
@@ -205,7 +202,15 @@ async def test_manager_waits_for_the_device_before_its_first_goal(folder: FleetF
         assert (await desk.device("dev-1")).counter == 0, "never seen: nothing is signed"
         async with twin.online():
             await desk.ended(pushed)
-        assert (await desk.device("dev-1")).counter > 0
+        counter = (await desk.device("dev-1")).counter
+        assert counter > 0
+    broker.kill()  # and with it what the device had retained
+    broker.restart()
+    async with managing(folder) as desk:
+        pushed = await desk.push(make_bundle(version="2"))
+        assert (await desk.device("dev-1")).counter == counter, "not heard in this start: nothing is signed"
+        async with twin.online():
+            await desk.ended(pushed)
 
 
 async def test_forged_need_costs_only_its_own_bytes(desk: Desk) -> None:
