@@ -18,8 +18,11 @@ EFFICIENTNET = ROOT / "build" / "efficientnet-lite0.onnx"
 
 
 def main() -> None:
+    from lepton_edge.cpu import this_cpu
+
     print(
-        f"{_cpu()}; Python {platform.python_version()}; " + "; ".join(map(_version, ("onnxruntime", "numpy", "onnx")))
+        f"{this_cpu().model}; Python {platform.python_version()}; "
+        + "; ".join(map(_version, ("onnxruntime", "numpy", "onnx")))
     )
     for bench in BENCHES:
         print(f"\n## {bench.__doc__}\n")
@@ -123,13 +126,6 @@ def _convert(model: Path, folder: Path, options: list[str]) -> None:
             f"  {variant['name']:<22} {variant['bytes'] / source['bytes']:.3f}x size  drop {drop}  {speed}"
             f"{'' if variant['kept'] else '  refused: ' + variant['reason']}"
         )
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:

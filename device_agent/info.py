@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from device_agent.core.choice import Device
+from lepton_edge.cpu import this_cpu
 from lepton_edge.runtimes import Runtime, installed
 from lepton_edge.version import VERSION
 from lepton_edge.wire import messages
@@ -14,8 +15,6 @@ from lepton_edge.wire import messages
 _log = logging.getLogger(__name__)
 _TEXT = 256
 _MAX_FLAGS = 512
-_MODEL_KEYS = ("model name", "Model", "Hardware", "Processor")
-_FLAG_KEYS = ("flags", "Features")
 
 
 def probe(state: Path, labels: dict[str, str], *, root: Path = Path("/")) -> messages.Info:
@@ -29,13 +28,13 @@ def probe(state: Path, labels: dict[str, str], *, root: Path = Path("/")) -> mes
     Returns:
         What goes to d/{id}/info; what cannot be found out is empty or 0.
     """
-    cpu = parse_cpuinfo(_read(root / "proc/cpuinfo"))
+    cpu = this_cpu(root / "proc/cpuinfo")
     return messages.Info(
         agent=VERSION,
         system=f"{platform.system()} {platform.release()}"[:_TEXT],
         machine=platform.machine()[:_TEXT],
-        cpu=(cpu[0] or platform.processor())[:_TEXT],
-        cpu_flags=[flag[:_TEXT] for flag in cpu[1][:_MAX_FLAGS]],
+        cpu=(cpu.model or platform.processor())[:_TEXT],
+        cpu_flags=[flag[:_TEXT] for flag in sorted(cpu.flags)[:_MAX_FLAGS]],
         cores=_cores(),
         memory=memory_bytes(root),
         disk_free=_disk_free(state),
@@ -52,21 +51,6 @@ def device_of(info: messages.Info) -> Device:
         memory=info.memory,
         runtimes={runtime.name: runtime.version for runtime in info.runtimes},
     )
-
-
-def parse_cpuinfo(text: str) -> tuple[str, list[str]]:
-    """The CPU's model and flags out of /proc/cpuinfo, of x86 (`flags`) and ARM (`Features`).
-
-    Flags are those that every core has: big.LITTLE cores may differ, and a thread may run on any.
-    """
-    model, flags = "", None
-    for line in text.splitlines():
-        key, _, value = (part.strip() for part in line.partition(":"))
-        if key in _MODEL_KEYS and not model:
-            model = value
-        elif key in _FLAG_KEYS:
-            flags = set(value.split()) if flags is None else flags & set(value.split())
-    return model, sorted(flags or ())
 
 
 def memory_bytes(root: Path = Path("/")) -> int:

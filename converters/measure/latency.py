@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.manifest import Latency
+from lepton_edge.cpu import this_cpu
 from lepton_edge.runtimes import Session, runtimes
 
 WARM_UP = 5
@@ -56,18 +56,5 @@ def summarise(times: list[float], float_times: list[float], *, runtime: str, thr
         p50_ms=round(1e3 * float(np.quantile(times, 0.5)), 4),
         p99_ms=round(1e3 * float(np.quantile(times, 0.99)), 4),
         float_p50_ms=round(1e3 * float(np.quantile(float_times, 0.5)), 4),
-        place=cpu_model(),
+        place=this_cpu().model,
     )
-
-
-def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The CPU's own name, "" where the system does not tell."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return ""

@@ -5,8 +5,8 @@ products in 16 bits and saturates without a word; U8U8 takes another path there 
 """
 
 import platform
-from pathlib import Path
 
+from lepton_edge.cpu import this_cpu
 from lepton_edge.typed import Record
 
 X86 = ["x86_64", "AMD64"]
@@ -40,19 +40,6 @@ STATIC = (X86_VNNI, X86_AVX2)
 """The profiles of static int8, the preferred one first."""
 
 
-def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """This CPU's flags; empty where the system does not tell."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() in {"flags", "Features"}:
-            return frozenset(value.split())
-    return frozenset()
-
-
 def runs_right(profile: Profile, *, flags: frozenset[str], machine: str) -> bool:
     """Whether a CPU computes this profile's files exactly."""
     if profile.machines and machine not in profile.machines:
@@ -72,4 +59,4 @@ def saturates(profile: Profile, *, flags: frozenset[str], machine: str) -> bool:
 
 def host_flags() -> tuple[frozenset[str], str]:
     """This machine's CPU flags and kind."""
-    return cpu_flags(), platform.machine()
+    return this_cpu().flags, platform.machine()

@@ -5,42 +5,11 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from device_agent.info import device_of, memory_bytes, parse_cpuinfo, probe
+from device_agent.info import device_of, memory_bytes, probe
 from lepton_edge.runtimes.onnxruntime import OnnxRuntime
 from lepton_edge.typed import encode
 from lepton_edge.wire import messages
 from lepton_edge.wire.topics import Kind
-
-X86 = """processor\t: 0
-model name\t: AMD Ryzen 5
-flags\t\t: fpu sse2 avx2
-
-processor\t: 1
-model name\t: AMD Ryzen 5
-flags\t\t: fpu sse2 avx2
-"""
-BIG_LITTLE = """processor       : 0
-BogoMIPS        : 108.00
-Features        : fp asimd crc32
-
-processor       : 1
-Features        : fp asimd crc32 asimddp
-
-Model           : Raspberry Pi 5 Model B Rev 1.0
-"""
-
-
-@pytest.mark.parametrize(
-    ("text", "model", "flags"),
-    [
-        (X86, "AMD Ryzen 5", ["avx2", "fpu", "sse2"]),
-        (BIG_LITTLE, "Raspberry Pi 5 Model B Rev 1.0", ["asimd", "crc32", "fp"]),
-        ("", "", []),
-    ],
-    ids=["x86", "ARM with unlike cores", "nothing"],
-)
-def test_cpuinfo(text: str, model: str, flags: list[str]) -> None:
-    assert parse_cpuinfo(text) == (model, flags)
 
 
 def put(root: Path, **files: str) -> Path:
