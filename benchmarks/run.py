@@ -12,18 +12,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from lepton_edge.cpu import this_cpu
+
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
 EFFICIENTNET = ROOT / "build" / "efficientnet-lite0.onnx"
 
 
 def main() -> None:
-    from lepton_edge.cpu import this_cpu
-
-    print(
-        f"{this_cpu().model}; Python {platform.python_version()}; "
-        + "; ".join(map(_version, ("onnxruntime", "numpy", "onnx")))
-    )
+    versions = "; ".join(map(_version, ("onnxruntime", "numpy", "onnx")))
+    print(f"{this_cpu().model}; Python {platform.python_version()}; {versions}")
     for bench in BENCHES:
         print(f"\n## {bench.__doc__}\n")
         bench()
