@@ -49,6 +49,32 @@ def answers(host: str, port: int, *, timeout_s: float = 1.0) -> bool:
     return len(reply) == 4 and reply[0] == 0x20 and reply[3] == 0
 
 
+def _listening_sockets(port: int) -> set[str]:
+    """The names under /proc/PID/fd of all sockets that listen on `port` (Linux, proc(5))."""
+    found = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        rows = table.read_text(encoding="ascii").splitlines()[1:] if table.exists() else []
+        for fields in map(str.split, rows):
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether it is process `pid` that listens on `port`; taken for granted where the system does not tell.
+
+    Two managers that start at the same moment both find a port free; the one that loses the race must not take the
+    other's broker for its own.
+    """
+    if not Path("/proc/net/tcp").exists():
+        return True
+    sockets = _listening_sockets(port)
+    try:
+        return any(str(entry.readlink()) in sockets for entry in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False  # it has just ended
+
+
 class BrokerProcess(ABC):
     """One broker child; subclasses know its command line and configuration.
 
@@ -94,8 +120,10 @@ class BrokerProcess(ABC):
             # The pipe stays open as long as this process lives: its end tells the child to end too.
             self._process = subprocess.Popen(self.command(), stdin=subprocess.PIPE, stdout=output, stderr=output)
         deadline = time.monotonic() + timeout_s
-        while not answers(self.host, self.port):
+        while not (answers(self.host, self.port) and listens(self.pid, self.port)):
             if not self.is_running:
+                self._reap()
+                self._check_port()  # the usual reason
                 raise ConnectionFailedError(f"broker {self.name} ended at once: see {self.folder / 'broker.log'}")
             if time.monotonic() > deadline:
                 self.kill()

@@ -118,9 +118,7 @@ def adopt(session: Session, device: str, *, keep: set[str]) -> None:
     if not row.lost:
         raise FleetError(f"device {device}: nothing to adopt, its goal is known here")
     if row.reported_counter > MAX_COUNTER:
-        raise FleetError(
-            f"device {device}: no goal can go past its counter {row.reported_counter}: enrol anew"
-        )
+        raise FleetError(f"device {device}: no goal can go past its counter {row.reported_counter}: enrol anew")
     session.execute(delete(GoalModelRow).where(GoalModelRow.device == device, GoalModelRow.model.not_in(keep)))
     for model, report in reported_models(session, device).items():
         if model not in keep:

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import aiomqtt
 import pytest
 
+from fleet.broker.embedded import EmbeddedBroker
 from fleet.broker.process import BrokerProcess, answers, free_port
 from lepton_edge.errors import ConnectionFailedError
 from lepton_edge.wire.messages import MAX_PAYLOAD
@@ -66,3 +68,29 @@ def test_embedded_broker_dies_with_its_parent(tmp_path) -> None:
     deadline = time.monotonic() + 10
     while answers("127.0.0.1", port):
         assert time.monotonic() < deadline, "the broker outlived its parent"
+
+
+def test_two_that_start_at_once_never_share_a_broker(tmp_path) -> None:
+    """Both find the port free; only one may come out of `start` with it."""
+    port, results = free_port(), []
+    barrier = threading.Barrier(2)
+
+    def start(name: str) -> None:
+        broker = EmbeddedBroker(tmp_path / name, port=port)
+        broker._check_port = lambda: None if (tmp_path / name).exists() else barrier.wait()
+        try:
+            broker.start()
+        except ConnectionFailedError:
+            results.append(None)
+        else:
+            results.append(broker)
+
+    threads = [threading.Thread(target=start, args=(name,)) for name in ("one", "other")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    brokers = [broker for broker in results if broker is not None]
+    for broker in brokers:
+        broker.kill()
+    assert len(brokers) == 1
