@@ -16,19 +16,21 @@ import aiomqtt
 from device_agent.link.broker import make_client, parse_broker
 from device_agent.link.outbox import Outbox
 from device_agent.link.pace import Pace, chance, delay_s
+from device_agent.link.voice import Voice, fitting
 from device_agent.store.boot import BootCounter
 from lepton_edge.errors import AuthenticationError, MessageError, StorageError
 from lepton_edge.telemetry.window import Window
 from lepton_edge.typed import decode, encode
 from lepton_edge.wire import topics
-from lepton_edge.wire.authenticator import Order, seal, unseal
+from lepton_edge.wire.authenticator import Order
 from lepton_edge.wire.enrolment import Enrolment
-from lepton_edge.wire.messages import LIMITS, Ack, ManagerStatus, Need, Status, Telemetry, decode_body
+from lepton_edge.wire.messages import LIMITS, ManagerStatus, Need, Status, Telemetry
 from lepton_edge.wire.topics import ChunkTopic, DeviceTopic, Kind, ManagerTopic
 
 _LOG = logging.getLogger(__name__)
 _GOODBYE_S = 2.0
 _MAX_MANAGERS = 64
+_MAX_WINDOWS = 64
 _MANAGERS = f"{topics.PREFIX}/mgr/+/status"
 
 
@@ -66,11 +68,11 @@ class Link:
         self._enrolment = enrolment
         self._address = parse_broker(enrolment.broker)
         self._boots = boots
+        self._voice = Voice(enrolment, boots)
         self._windows = windows
         self._on_goal = on_goal
         self._pace = pace
         self._outbox = Outbox(pace.resend)
-        self._seq = 0
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
         self._changed = asyncio.Event()
@@ -156,13 +158,11 @@ class Link:
         _LOG.log(level, "no connection to the broker at %s, trying again: %s", self._address, error)
 
     async def _connect_once(self) -> None:
-        topic = DeviceTopic(self._enrolment.device, Kind.STATUS)
-        will = aiomqtt.Will(
-            str(topic), self._seal(topic, encode(Status(state="offline")), seq=None), qos=1, retain=True
-        )
+        topic, payload = self._voice.will()
+        will = aiomqtt.Will(topic, payload, qos=1, retain=True)
         async with make_client(self._address, identifier=self._enrolment.device, will=will) as client:
-            await self._subscribe(client)
             self._client = client
+            await self._subscribe(client)
             self._outbox.again(time.monotonic())
             self._managers.clear()
             self._connected.set()
@@ -181,7 +181,7 @@ class Link:
         own = [topics.device_topic(self._enrolment.device, kind) for kind in (Kind.DESIRED, Kind.ACK, Kind.STATUS)]
         for topic in [*own, _MANAGERS]:
             await client.subscribe(topic, qos=1)
-        for blob in self._listeners:
+        for blob in list(self._listeners):  # listeners come and go meanwhile; a new one subscribes by itself
             await client.subscribe(topics.all_chunks_of(blob), qos=0)
 
     async def _say_goodbye(self) -> None:
@@ -198,49 +198,31 @@ class Link:
         self._outbox.put(kind, encode(body), time.monotonic())
         self._changed.set()
 
-    def _seal(self, topic: DeviceTopic, body: bytes, *, seq: int | None) -> bytes:
-        generation, boot = self._enrolment.generation, self._boots.boot
-        return seal(self._enrolment.secret, topic, body, speaker="device", generation=generation, boot=boot, seq=seq)
-
     async def _publish(self, kind: Kind, body: bytes) -> Order:
         """Send one message with a fresh number; returns the order that it carries."""
         if self._client is None:
             raise aiomqtt.MqttError("not connected")
-        self._seq += 1
-        order = Order(self._enrolment.generation, self._boots.boot, self._seq)
-        topic = DeviceTopic(self._enrolment.device, kind)
-        payload = self._seal(topic, body, seq=self._seq)
-        await self._client.publish(str(topic), payload, qos=1, retain=kind in topics.RETAINED)
-        return order
+        message = self._voice.next(kind, body)
+        await self._client.publish(message.topic, message.payload, qos=1, retain=kind in topics.RETAINED)
+        return message.order
 
     async def _send_state(self) -> None:
         while True:
             self._changed.clear()
-            for kind, body in self._outbox.due(time.monotonic()):
-                order = await self._publish(kind, body)
-                self._outbox.sent(kind, body, order, time.monotonic(), chance())
+            for item in self._outbox.due(time.monotonic()):
+                order = await self._publish(item.kind, item.body)
+                self._outbox.sent(item, order, time.monotonic(), chance())
             await _wait(self._changed, self._outbox.next_due() - time.monotonic())
 
     async def _send_telemetry(self) -> None:
         attempt = 0
         while True:
             self._tele_changed.clear()
-            batch = self._next_windows()
+            batch = fitting(self._windows.pending(_MAX_WINDOWS))
             if batch:
                 await self._publish(Kind.TELE, encode(Telemetry(windows=batch)))
             wait = delay_s(self._pace.resend, attempt, chance()) if batch else float("inf")
             attempt = 0 if await _wait(self._tele_changed, wait) else attempt + 1
-
-    def _next_windows(self) -> list[Window]:
-        """The oldest windows that fit one message."""
-        batch: list[Window] = []
-        size = len(encode(Telemetry(windows=[])))
-        for window in self._windows.pending(64):
-            size += len(encode(window)) + 1
-            if size > LIMITS[Kind.TELE]:
-                break
-            batch.append(window)
-        return batch
 
     # -- receiving
 
@@ -261,25 +243,18 @@ class Link:
                 if (listener := self._listeners.get(blob)) is not None:
                     listener.take(index, payload)
             case DeviceTopic(device, kind) if device == self._enrolment.device:
-                self._dispatch_own(topic, kind, payload)
+                self._dispatch_own(kind, payload)
             case ManagerTopic(manager):
                 self._on_manager(manager, payload, is_old=is_old)
 
-    def _dispatch_own(self, topic: DeviceTopic, kind: Kind, payload: bytes) -> None:
+    def _dispatch_own(self, kind: Kind, payload: bytes) -> None:
         if kind is Kind.DESIRED and payload:
             self._on_goal(payload)
         elif kind is Kind.ACK:
-            self._on_ack(topic, payload)
-        elif kind is Kind.STATUS and not self._is_own_online(topic, payload):
+            self._on_ack(payload)
+        elif kind is Kind.STATUS and not self._voice.is_own_online(payload):
             # A will that came late, or rubbish: either way the world sees the wrong thing of us.
             self._repeat(Kind.STATUS)
-
-    def _is_own_online(self, topic: DeviceTopic, payload: bytes) -> bool:
-        try:
-            sealed = unseal(self._enrolment.secret, payload, topic, limit=LIMITS[Kind.STATUS])
-            return decode_body(Kind.STATUS, sealed.body) == Status(state="online")
-        except MessageError:
-            return False
 
     def _on_manager(self, manager: str, payload: bytes, *, is_old: bool) -> None:
         """A manager came (back): it may have missed what we said. Not authenticated, so it earns repetition at most."""
@@ -302,11 +277,8 @@ class Link:
         self._outbox.again(self._next_repeat, kind)
         self._changed.set()
 
-    def _on_ack(self, topic: DeviceTopic, payload: bytes) -> None:
-        sealed = unseal(self._enrolment.secret, payload, topic, limit=LIMITS[Kind.ACK])
-        ack = decode_body(Kind.ACK, sealed.body)
-        if not isinstance(ack, Ack) or sealed.header.generation != self._enrolment.generation:
-            return
+    def _on_ack(self, payload: bytes) -> None:
+        ack = self._voice.read_ack(payload)
         if ack.boot > self._boots.boot:
             self._overtake(ack.boot)
         for kind, seen in ack.seen.items():
@@ -323,7 +295,6 @@ class Link:
         except StorageError as error:
             _LOG.warning("no new boot number, as it cannot be kept: %s", error)  # the next ack tries again
             return
-        self._seq = 0
         raise _RebootError
 
     def _wake_all(self) -> None:

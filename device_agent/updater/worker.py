@@ -21,9 +21,10 @@ from device_agent.core.deployment import (
 )
 from device_agent.store.journal import Journal
 from device_agent.threads import in_thread
+from device_agent.updater.job import Job
 from device_agent.updater.model import Model
 from device_agent.updater.parts import Parts, now_ms
-from device_agent.updater.stages import STAGES, Job
+from device_agent.updater.stages import STAGES
 from lepton_edge.errors import LeptonError, StorageError
 from lepton_edge.wire.goal import ModelGoal
 from lepton_edge.wire.messages import State

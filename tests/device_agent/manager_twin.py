@@ -84,6 +84,7 @@ class ManagerTwin:
         self.forger: Forger | None = None
         self._counter = 0
         self._client: aiomqtt.Client | None = None
+        self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Condition()
 
     # -- enrolment and goals
@@ -140,7 +141,7 @@ class ManagerTwin:
             await client.subscribe([(topic, 1) for topic in topics.from_all_devices()])
             online = encode(ManagerStatus(state="online", started_ms=1))
             await client.publish(topics.manager_topic(name), online, qos=1, retain=True)
-            work = asyncio.create_task(self._work(client), name="twin")
+            work = self._task = asyncio.create_task(self._work(client), name="twin")
             try:
                 yield self
             finally:
@@ -246,6 +247,8 @@ class ManagerTwin:
                     await self._news.wait()
                 return value
         except TimeoutError:
+            if self._task is not None and self._task.done():
+                self._task.result()  # the twin itself has failed: say so
             raise AssertionError(f"not within {within_s} s: {what}; last: {self._last()}") from None
 
     def _last(self) -> object:

@@ -75,7 +75,8 @@ class Kill:
 
     @property
     def is_on_probation(self) -> bool:
-        return (self.number, self.moment) in {(self.case.live, "after"), (self.case.live + 1, "before")}
+        live = self.case.live
+        return live > 0 and (self.number, self.moment) in {(live, "after"), (live + 1, "before")}
 
     @property
     def ends(self) -> State:
@@ -103,16 +104,17 @@ class Process:
     async def start(self, *, kill_at: int = 0, moment: str = "after") -> None:
         launcher = ["-m", "tests.device_agent.kill_launcher", str(kill_at), moment, str(self.folder / "moves.log")]
         arguments = ["run", str(self.folder / "device.zip"), "--state", str(self.folder / "state")]
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *launcher,
-            *arguments,
-            "--http",
-            f"127.0.0.1:{self.port}",
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        with (self.folder / "agent.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *launcher,
+                *arguments,
+                "--http",
+                f"127.0.0.1:{self.port}",
+                cwd=ROOT,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
 
     async def ready(self) -> dict[str, object]:
         assert self.process.stdout is not None

@@ -23,8 +23,12 @@ RESEND = (1.0, 8.0)
 
 
 def sent(outbox: Outbox, now: float, seq: int) -> None:
-    for kind, body in outbox.due(now):
-        outbox.sent(kind, body, Order(1, 1, seq), now, 0.99)
+    for item in outbox.due(now):
+        outbox.sent(item, Order(1, 1, seq), now, 0.99)
+
+
+def due(outbox: Outbox, now: float) -> list[tuple[Kind, bytes]]:
+    return [(item.kind, item.body) for item in outbox.due(now)]
 
 
 def test_what_is_not_acknowledged_goes_out_again_ever_more_rarely() -> None:
@@ -60,7 +64,7 @@ def test_a_new_body_is_due_at_once_and_an_old_ack_does_not_cover_it() -> None:
     sent(outbox, 0.0, 5)
     outbox.put(Kind.REPORTED, b"b", 1.0)
     outbox.acknowledged(Kind.REPORTED, Order(1, 1, 5))
-    assert outbox.due(1.0) == [(Kind.REPORTED, b"b")]
+    assert due(outbox, 1.0) == [(Kind.REPORTED, b"b")]
 
 
 def test_saying_the_same_again_changes_nothing() -> None:
@@ -75,9 +79,23 @@ def test_saying_the_same_again_changes_nothing() -> None:
 def test_a_body_replaced_while_it_was_on_its_way_stays_due() -> None:
     outbox = Outbox(RESEND)
     outbox.put(Kind.REPORTED, b"a", 0.0)
+    (item,) = outbox.due(0.0)
     outbox.put(Kind.REPORTED, b"b", 0.0)
-    outbox.sent(Kind.REPORTED, b"a", Order(1, 1, 1), 0.0, 0.5)
-    assert outbox.due(0.0) == [(Kind.REPORTED, b"b")]
+    outbox.sent(item, Order(1, 1, 1), 0.0, 0.5)
+    assert due(outbox, 0.0) == [(Kind.REPORTED, b"b")]
+
+
+def test_an_ack_under_way_does_not_stop_what_is_to_be_said_again() -> None:
+    outbox = Outbox(RESEND)
+    outbox.put(Kind.STATUS, b"online", 0.0)
+    sent(outbox, 0.0, 1)
+    outbox.again(0.0, Kind.STATUS)  # a late will was seen
+    outbox.acknowledged(Kind.STATUS, Order(1, 1, 1))
+    (item,) = outbox.due(0.0)
+    outbox.again(0.0, Kind.STATUS)  # and another one while that was sent
+    outbox.sent(item, Order(1, 1, 2), 0.0, 0.5)
+    outbox.acknowledged(Kind.STATUS, Order(1, 1, 2))
+    assert due(outbox, 0.0) == [(Kind.STATUS, b"online")]
 
 
 def test_after_a_connection_all_is_said_again() -> None:
@@ -87,7 +105,7 @@ def test_after_a_connection_all_is_said_again() -> None:
     sent(outbox, 0.0, 1)
     outbox.acknowledged(Kind.STATUS, Order(1, 1, 1))
     outbox.again(5.0)
-    assert [kind for kind, _ in outbox.due(5.0)] == [Kind.STATUS, Kind.INFO]
+    assert [kind for kind, _ in due(outbox, 5.0)] == [Kind.STATUS, Kind.INFO]
 
 
 @given(
