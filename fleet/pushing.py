@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 
 import msgspec
 from rich.console import Console
@@ -22,6 +23,8 @@ from lepton_edge.typed import Record
 from lepton_edge.wire.goal import Limits, Probation
 from lepton_edge.wire.messages import State
 
+_REASON = 160
+"""Characters of a reason that a person gets; the JSON has it whole."""
 _LATER = {"soak": ("", "0", "0s"), "max_failures": ("", "0", "0%"), "p99": ("",)}
 
 
@@ -101,8 +104,12 @@ def _document(rollout: Rollout) -> dict[str, object]:
 
 
 def _blame(rollout: Rollout) -> str:
+    """The devices that failed, and the first one's reason: devices of a kind fail alike."""
     failed = [device for device in rollout.devices if device.state == State.FAILED]
-    return "; ".join(f"{device.id}: {device.code}: {device.reason}" for device in failed[:3])
+    if not failed:
+        return "no device reported why"
+    names = ", ".join(device.id for device in failed[:3]) + (f" and {len(failed) - 3} more" if len(failed) > 3 else "")
+    return f"{names}: {failed[0].code}: {shorten(failed[0].reason, _REASON, placeholder=' ...')}"
 
 
 def _summary(rollout: Rollout) -> str:
@@ -120,7 +127,7 @@ def _describe(device: RolloutDevice) -> str:
         text += f"  {device.variant} on {device.runtime}"
     if device.p50_ms is not None and device.p99_ms is not None:
         text += f"  p50 {device.p50_ms:.3f} ms, p99 {device.p99_ms:.3f} ms"
-    return f"{text}  {device.code} {device.reason}".rstrip()
+    return f"{text}  {device.code} {shorten(device.reason, _REASON, placeholder=' ...')}".rstrip()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import io
 import time
+from textwrap import shorten
 
 import msgspec
 from rich.console import Console
@@ -10,13 +11,14 @@ from rich.table import Table
 from fleet.api.documents import DeviceLine, Devices, TelemetryAnswer
 from lepton_edge.wire.messages import ModelReport
 
-_WIDTH = 160
+_WIDTH = 200
+_NOTE = 80
 
 
 def _render(table: Table) -> str:
     out = io.StringIO()
     Console(file=out, width=_WIDTH).print(table)
-    return out.getvalue().rstrip()
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def _table(*columns: str) -> Table:
@@ -25,9 +27,9 @@ def _table(*columns: str) -> Table:
 
 def device_table(found: Devices) -> str:
     """One line per device and model."""
-    table = _table("DEVICE", "STATUS", "SEEN", "LABELS", "MODEL", "STATE", "VARIANT", "NOTE")
+    table = _table("DEVICE", "STATUS", "SEEN", "LABELS", "MODEL", "STATE", "SERVING", "VARIANT", "NOTE")
     for device in found.devices:
-        for index, model in enumerate(_model_cells(device)):
+        for index, model in enumerate(_model_cells(device, found.bundles)):
             table.add_row(*(_own_cells(device) if index == 0 else [""] * 4), *model)
     return _render(table)
 
@@ -38,15 +40,17 @@ def _own_cells(device: DeviceLine) -> list[str]:
     return [device.id, device.status, seen, labels]
 
 
-def _model_cells(device: DeviceLine) -> list[list[str]]:
-    cells = [_model_cell(name, report, device) for name, report in sorted(device.models.items())]
-    return cells or [["", "", "", device.blocked]]
+def _model_cells(device: DeviceLine, bundles: dict[str, str]) -> list[list[str]]:
+    cells = [_model_cell(name, report, device, bundles) for name, report in sorted(device.models.items())]
+    return cells or [["", "", "", "", device.blocked]]
 
 
-def _model_cell(name: str, report: ModelReport, device: DeviceLine) -> list[str]:
-    label = f"{name}-{report.version}" if report.version else name
+def _model_cell(name: str, report: ModelReport, device: DeviceLine, bundles: dict[str, str]) -> list[str]:
+    label = bundles.get(report.bundle) or (f"{name}-{report.version}" if report.version else name)
+    serving = bundles.get(report.serving, report.serving[:12]) or "nothing"
     variant = report.choice.variant if report.choice else ""
-    return [label, report.state, variant, device.blocked or f"{report.code} {report.reason}".strip()]
+    note = device.blocked or f"{report.code} {report.reason}".strip()
+    return [label, report.state, serving, variant, shorten(note, _NOTE, placeholder=" ...")]
 
 
 def device_document(found: Devices, adopted: list[str]) -> dict[str, object]:

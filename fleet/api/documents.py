@@ -115,9 +115,12 @@ class DeviceLine(Record, frozen=True, kw_only=True):
 
 
 class Devices(Record, frozen=True, kw_only=True):
-    """revision: to wait for the next change. unattributed: counts of messages that name no enrolled device."""
+    """bundles: digest -> NAME-VERSION of all that is published here. unattributed: counts of messages that name no
+    enrolled device. revision: to wait for the next change.
+    """
 
     devices: list[DeviceLine]
+    bundles: dict[str, str]
     unattributed: dict[str, int]
     revision: int = 0
 

@@ -28,7 +28,6 @@ from fleet.api.documents import (
 from fleet.clock import now_ms
 from fleet.errors import FleetError
 from fleet.manager import Manager
-from fleet.registry import bundles
 from fleet.telemetry.lines import By
 from fleet.telemetry.summary import summarise
 from lepton_edge.errors import LeptonError, StorageError
@@ -139,8 +138,7 @@ class Routes:
         return _answer(answer, 201 if answer.published else 202)
 
     async def bundles(self, _request: web.Request) -> web.Response:
-        found = await self._manager.database.run(bundles.all_bundles)
-        return _answer(Bundles(digests={row.digest: f"{row.name}-{row.version}" for row in found}))
+        return _answer(Bundles(digests=await self._manager.database.run(views.published)))
 
     async def put_blob(self, request: web.Request) -> web.Response:
         """Streamed to the disk; known contents are accepted again."""

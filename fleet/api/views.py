@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from fleet.api.documents import DeviceLine, Devices, Rollout, RolloutDevice
 from fleet.core.rollout import RolloutState
 from fleet.errors import UnknownError
-from fleet.registry import counters, devices, goals, rollouts
+from fleet.registry import bundles, counters, devices, goals, rollouts
 from fleet.registry.counters import UNKNOWN
 from fleet.registry.models import DeviceRow, RolloutDeviceRow, RolloutRow
 from lepton_edge.typed import decode
@@ -104,7 +104,12 @@ def all_devices(session: Session) -> Devices:
     counts = counters.read(session)
     rows = session.scalars(select(DeviceRow).order_by(DeviceRow.id)).all()
     lines = [_device_line(session, row, counts.get(row.id, {})) for row in rows]
-    return Devices(devices=lines, unattributed=counts.get(UNKNOWN, {}))
+    return Devices(devices=lines, bundles=published(session), unattributed=counts.get(UNKNOWN, {}))
+
+
+def published(session: Session) -> dict[str, str]:
+    """Digest -> NAME-VERSION."""
+    return {row.digest: f"{row.name}-{row.version}" for row in bundles.all_bundles(session)}
 
 
 def _device_line(session: Session, row: DeviceRow, counts: dict[str, int]) -> DeviceLine:
