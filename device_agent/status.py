@@ -7,12 +7,12 @@ import socket
 from pathlib import Path
 
 from device_agent.info import probe
-from device_agent.link.broker import parse_broker
 from device_agent.store import documents
 from device_agent.store.journal import Journal
 from device_agent.store.layout import Layout, is_in_use
 from lepton_edge.errors import LeptonError, StorageError
 from lepton_edge.typed import Record, decode
+from lepton_edge.wire.broker import parse_broker
 from lepton_edge.wire.goal import MAX_GOAL, Goal, SignedGoal
 
 _BROKER_TIMEOUT_S = 3.0

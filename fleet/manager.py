@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from fleet.clock import now_ms
 from fleet.config import Config
 from fleet.folder import FleetFolder
-from fleet.link.client import Address, Link
+from fleet.link.client import Link
 from fleet.link.inbox import Inbox
 from fleet.registry import counters, devices, goals, intake, rollouts
 from fleet.registry.counters import Tallies
@@ -27,6 +27,7 @@ from fleet.transfer.sender import Sender
 from lepton_edge.errors import StorageError
 from lepton_edge.typed import encode
 from lepton_edge.wire.authenticator import seal
+from lepton_edge.wire.broker import BrokerAddress
 from lepton_edge.wire.goal import sign_goal
 from lepton_edge.wire.messages import Ack
 from lepton_edge.wire.topics import DeviceTopic, Kind, device_topic
@@ -63,7 +64,7 @@ class Changes:
 class Manager:
     """A fleet's manager on one broker. `start` before `run`."""
 
-    def __init__(self, folder: FleetFolder, config: Config, address: Address) -> None:
+    def __init__(self, folder: FleetFolder, config: Config, address: BrokerAddress) -> None:
         self.folder = folder
         self.config = config
         self.address = address

@@ -13,11 +13,11 @@ from aiohttp import web
 from fleet.api.server import build
 from fleet.broker.embedded import EmbeddedBroker
 from fleet.folder import FleetFolder, Serving
-from fleet.link.client import parse_broker
 from fleet.manager import Manager
 from fleet.registry.database import migrate
 from lepton_edge import durable
 from lepton_edge.errors import ConnectionFailedError, NotYetSupportedError, UsageError
+from lepton_edge.wire.broker import parse_broker
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import aiomqtt
 
-from device_agent.link.broker import make_client, parse_broker
+from device_agent.link.broker import make_client
 from device_agent.link.outbox import Outbox
 from device_agent.link.pace import Pace, chance, delay_s
 from device_agent.link.voice import Voice, fitting
@@ -23,6 +23,7 @@ from lepton_edge.telemetry.window import Window
 from lepton_edge.typed import decode, encode
 from lepton_edge.wire import topics
 from lepton_edge.wire.authenticator import Order
+from lepton_edge.wire.broker import parse_broker
 from lepton_edge.wire.enrolment import Enrolment
 from lepton_edge.wire.messages import LIMITS, ManagerStatus, Need, Status, Telemetry
 from lepton_edge.wire.topics import ChunkTopic, DeviceTopic, Kind, ManagerTopic
@@ -155,7 +156,7 @@ class Link:
 
     def _log_failure(self, error: BaseException, attempt: int) -> None:
         level = logging.WARNING if attempt == 0 else logging.DEBUG
-        _LOG.log(level, "no connection to the broker at %s, trying again: %s", self._address, error)
+        _LOG.log(level, "no connection to the broker at %s, trying again: %s", self._address.url, error)
 
     async def _connect_once(self) -> None:
         topic, payload = self._voice.will()
@@ -167,7 +168,7 @@ class Link:
             self._managers.clear()
             self._connected.set()
             self._wake_all()
-            _LOG.info("connected to the broker at %s, boot %d", self._address, self._boots.boot)
+            _LOG.info("connected to the broker at %s, boot %d", self._address.url, self._boots.boot)
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._receive(client), name="link: receive")

@@ -7,19 +7,17 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import aiomqtt
 
-from lepton_edge.errors import ConnectionFailedError, UsageError
+from lepton_edge.errors import ConnectionFailedError
 from lepton_edge.typed import encode
+from lepton_edge.wire.broker import BrokerAddress
 from lepton_edge.wire.messages import ManagerStatus
 from lepton_edge.wire.topics import from_all_devices, manager_topic
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PORT = 1883
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 10.0
 _STABLE_S = 5.0
@@ -28,42 +26,12 @@ _QUIET = logging.getLogger("fleet.link.mqtt")
 _QUIET.setLevel(logging.ERROR)  # paho tells of each packet
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a broker is."""
-
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"mqtt://{self.host}:{self.port}"
-
-
-def parse_broker(url: str) -> Address:
-    """Read mqtt://HOST[:PORT].
-
-    Raises:
-        UsageError: another scheme, or no host.
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port or DEFAULT_PORT
-    except ValueError as cause:
-        raise UsageError(f"broker {url!r}: {cause}") from cause
-    if parts.scheme == "mqtts":
-        raise UsageError(f"broker {url!r}: not yet: TLS to the broker; use mqtt://HOST:PORT")
-    if parts.scheme != "mqtt" or not parts.hostname:
-        raise UsageError(f"broker {url!r}: expected mqtt://HOST:PORT")
-    return Address(parts.hostname, port)
-
-
 class Link:
     """The connection, and all publishing."""
 
     def __init__(
         self,
-        address: Address,
+        address: BrokerAddress,
         *,
         manager: str,
         started_ms: int,

@@ -40,9 +40,9 @@ def init(output: Output, folder: Path, telemetry: str, broker: str, broker_port:
     from fleet.commands import parse_duration
     from fleet.config import BrokerConfig, DeviceConfig
     from fleet.init import check_free, init_fleet
-    from fleet.link.client import parse_broker
     from fleet.trust.passphrase import read_passphrase
     from lepton_edge.errors import UsageError
+    from lepton_edge.wire.broker import parse_broker
 
     telemetry_s = parse_duration(telemetry, what="--telemetry")
     if not 0.1 <= telemetry_s <= 86_400:

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from lepton_edge.bundle.manifest import MAX_MANIFEST
 from lepton_edge.errors import BundleError, GoalRefusedError, MessageError, SignatureError
 from lepton_edge.names import is_name
 from lepton_edge.typed import Record, decode, encode
@@ -14,7 +15,9 @@ from lepton_edge.wire.chunks import BlobRef
 from lepton_edge.wire.signatures import Context, PublicKey, Signature, sign, verify
 
 MAX_GOAL = 512 * 1024
-MAX_MANIFEST = 8 * 1024 * 1024
+
+MAX_MODELS = 256
+"""What a `reported` message can speak of."""
 
 Positive = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -74,7 +77,7 @@ class Goal(Record, frozen=True, kw_only=True):
     device: str
     generation: Positive
     counter: Positive
-    models: dict[str, ModelGoal]
+    models: Annotated[dict[str, ModelGoal], msgspec.Meta(max_length=MAX_MODELS)]
     settings: Settings = Settings()
     v: int = 1
 

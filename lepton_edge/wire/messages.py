@@ -12,6 +12,7 @@ from lepton_edge.names import PATTERN
 from lepton_edge.telemetry.window import Window, WindowId
 from lepton_edge.typed import Record, decode
 from lepton_edge.wire.chunks import MAX_BITS, MAX_CHUNKS
+from lepton_edge.wire.goal import MAX_MODELS
 from lepton_edge.wire.topics import Kind
 
 Short = Annotated[str, msgspec.Meta(max_length=256)]
@@ -122,7 +123,7 @@ class Reported(Record, frozen=True, kw_only=True):
     """
 
     counter: Natural
-    models: Annotated[dict[Name, ModelReport], msgspec.Meta(max_length=256)]
+    models: Annotated[dict[Name, ModelReport], msgspec.Meta(max_length=MAX_MODELS)]
     refused: Refusal | None = None
 
 

@@ -4,17 +4,14 @@ import asyncio
 import itertools
 
 import aiomqtt
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.link.broker import BrokerAddress, parse_broker
 from device_agent.link.inbound import MAX_CHUNKS_QUEUED, MAX_OTHERS_QUEUED, InboundQueue
 from device_agent.link.outbox import Outbox
 from device_agent.link.pace import delay_s
 from device_agent.link.transfer import SMALL_WINDOW, window_of
 from device_agent.threads import in_thread
-from lepton_edge.errors import UsageError
 from lepton_edge.wire.authenticator import Order
 from lepton_edge.wire.chunks import MAX_BITS
 from lepton_edge.wire.topics import Kind, chunk_topic, device_topic
@@ -131,25 +128,6 @@ def test_a_window_never_spans_more_chunks_than_a_message_holds() -> None:
 @given(attempt=st.integers(0, 10_000), chance=st.floats(0, 1, exclude_max=True))
 def test_delays_stay_within_their_bounds(attempt: int, chance: float) -> None:
     assert 0.25 <= delay_s((0.5, 60.0), attempt, chance) <= 60.0
-
-
-@pytest.mark.parametrize(
-    ("url", "address"),
-    [
-        ("mqtt://10.0.0.1:1884", BrokerAddress("10.0.0.1", 1884, tls=False)),
-        ("mqtt://host", BrokerAddress("host", 1883, tls=False)),
-        ("mqtts://host", BrokerAddress("host", 8883, tls=True)),
-        ("mqtt://[::1]:9", BrokerAddress("::1", 9, tls=False)),
-    ],
-)
-def test_broker_urls(url: str, address: BrokerAddress) -> None:
-    assert parse_broker(url) == address
-
-
-@pytest.mark.parametrize("url", ["", "host:1883", "http://host", "mqtt://", "mqtt://host:port", "mqtt://host:99999"])
-def test_other_urls_are_a_usage_error(url: str) -> None:
-    with pytest.raises(UsageError, match="broker"):
-        parse_broker(url)
 
 
 def message(topic: str) -> aiomqtt.Message:

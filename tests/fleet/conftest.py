@@ -15,10 +15,10 @@ from fleet.clock import now_ms
 from fleet.config import BrokerConfig, DeviceConfig
 from fleet.folder import FleetFolder
 from fleet.init import init_fleet
-from fleet.link.client import parse_broker
 from fleet.manager import Manager
 from fleet.trust.keys import open_key
 from lepton_edge.bundle import Bundle
+from lepton_edge.wire.broker import parse_broker
 from lepton_edge.wire.goal import Limits, Probation
 from lepton_edge.wire.signatures import Context, sign
 from tests.fleet.device_twin import DeviceTwin, eventually
