@@ -100,6 +100,7 @@ class DeviceTwin:
         self._client: aiomqtt.Client | None = None
         self._changed = asyncio.Event()
         self._deploying: asyncio.Task[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
 
     # Speaking
 
@@ -147,6 +148,7 @@ class DeviceTwin:
         """A session: a new boot, as a new process has; follows goals unless told not to."""
         self.boot, self.seq = max(self.boot + 1, time.time_ns() // 1_000_000), 0
         async with self._connection(follow=follow) as client, asyncio.TaskGroup() as group:
+            self._group = group
             tasks = [group.create_task(self._listen(client), name=f"{self.id} listens")]
             if follow:
                 await self.hello()
@@ -154,10 +156,9 @@ class DeviceTwin:
             try:
                 yield self
             finally:
-                self._client = None
                 for task in [*tasks, *([self._deploying] if self._deploying else [])]:
                     task.cancel()
-                self._deploying = None
+                self._deploying = self._group = None
 
     @asynccontextmanager
     async def staying(self) -> AsyncIterator["DeviceTwin"]:
@@ -193,7 +194,10 @@ class DeviceTwin:
             self._client = client
             kinds = (Kind.DESIRED, Kind.ACK, Kind.STATUS) if follow else (Kind.ACK,)
             await client.subscribe([(str(DeviceTopic(self.id, kind)), 1) for kind in kinds])
-            yield client
+            try:
+                yield client
+            finally:
+                self._client = None
 
     async def _listen(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
@@ -250,9 +254,12 @@ class DeviceTwin:
             return
         if fresh:
             self.held, self.goal = (goal.counter, payload), goal
-        if self._deploying is not None:
+        if self._deploying is not None and not self._deploying.done():
+            if not fresh:
+                return  # it is being followed
             self._deploying.cancel()
-        self._deploying = asyncio.create_task(self._follow(goal), name=f"{self.id} deploys")
+        if self._group is not None:
+            self._deploying = self._group.create_task(self._follow(goal), name=f"{self.id} deploys")
 
     async def _resend(self) -> None:
         while True:

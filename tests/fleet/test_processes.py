@@ -18,17 +18,18 @@ ONE_LINE = re.compile(r"lepton-edge: [^\n]+\n")
 
 
 @pytest.fixture
-async def place(tmp_path) -> Place:
+async def place(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A working directory whose ./fleet has a broker port of its own."""
     found = Place(tmp_path)
-    made = await found.run("fleet", "init", "fleet", "--broker-port", str(free_port()), "--telemetry", "1s")
+    monkeypatch.chdir(tmp_path)
+    made = await found.call("fleet", "init", "fleet", "--broker-port", str(free_port()), "--telemetry", "1s")
     assert made.status == 0, made.err
     return found
 
 
 async def enrol(place: Place, device: str, *more: str) -> DeviceTwin:
     path = place.root / f"{device}.zip"
-    result = await place.run("enroll", device, "-o", str(path), *more)
+    result = await place.call("enroll", device, "-o", str(path), *more)
     assert result.status == 0, result.err
     return DeviceTwin(load_enrolment(path))
 
@@ -40,7 +41,7 @@ async def test_the_whole_story(place: Place) -> None:
         assert server.line["broker"] == early.enrolment.broker
         late = await enrol(place, "late")
         async with early.staying(), late.staying():
-            published = await place.run("publish", place.bundle("other"), "--json")
+            published = await place.call("publish", place.bundle("other"), "--json")
             assert published.json()["bundle"] == "other-1"
             pushed = await place.run("push", place.bundle("digits"), "--to", "all", "--wait", "--json")
             assert pushed.status == 0, pushed.err
@@ -61,13 +62,13 @@ async def test_the_whole_story(place: Place) -> None:
 
             await early.send_windows(window())
             await eventually(lambda: any(early.windows_acked()))
-            figures = (await place.run("telemetry", "digits", "--json")).json()["lines"]
+            figures = (await place.call("telemetry", "digits", "--json")).json()["lines"]
             assert [(line["device"], line["count"]) for line in figures] == [("early", 2)]
             assert figures[0]["p50_ms"] == pytest.approx(1.0, rel=0.01)
 
-            removed = await place.run("remove", "digits", "--to", "site=a", "--wait")
+            removed = await place.call("remove", "digits", "--to", "site=a", "--wait")
             assert removed.status == 0, removed.err
-            listed = (await place.run("devices", "--json")).json()["devices"]
+            listed = (await place.call("devices", "--json")).json()["devices"]
             assert {device["id"]: list(device["models"]) for device in listed} == {"early": [], "late": ["digits"]}
         assert (await server.stop()).err == ""
     assert not (place.root / "fleet" / "serve.json").exists()
@@ -76,7 +77,7 @@ async def test_the_whole_story(place: Place) -> None:
 async def test_init_keeps_secrets_to_their_owner_and_never_overwrites(place: Place) -> None:
     for name in ("keys/operator.json", "keys/goal.json", "token", "fleet.db", "fleet.toml"):
         assert stat.S_IMODE((place.root / "fleet" / name).stat().st_mode) == 0o600, name
-    again = await place.run("fleet", "init", "fleet")
+    again = await place.call("fleet", "init", "fleet")
     assert again.status == 2
     assert "a fleet is there already; nothing was changed" in again.err
     del place.environment["LEPTON_PASSPHRASE_FILE"]
@@ -89,13 +90,12 @@ async def test_wrong_passphrase_publishes_nothing(place: Place) -> None:
     bundle = place.bundle("digits")
     async with place.serving():
         (place.root / "passphrase").write_text("wrong")
-        result = await place.run("publish", bundle)
+        result = await place.call("publish", bundle)
         assert result.status == 1
         assert "the passphrase is wrong" in result.err
 
 
-async def test_bad_requests_are_one_clear_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(place.root)
+async def test_bad_requests_are_one_clear_line(place: Place) -> None:
     bundle = place.bundle("digits")
     damaged = place.root / "damaged.lep"
     os.truncate(shutil.copy(bundle, damaged), 500)
@@ -156,7 +156,7 @@ async def test_port_in_use_and_second_manager_are_one_clear_line(place: Place) -
         assert "another process serves this fleet" in second.err
         other = Place(place.root)
         port = str(server.line["broker"]).rsplit(":", 1)[1]
-        await other.run("fleet", "init", "second", "--broker-port", port)
+        await other.call("fleet", "init", "second", "--broker-port", port)
         result = await other.run("fleet", "serve", "--fleet", "second", "--http", "127.0.0.1:0")
         assert result.status == 1
         assert ONE_LINE.fullmatch(result.err)
@@ -182,7 +182,7 @@ async def test_manager_killed_mid_push_completes_it_after_its_restart(place: Pla
         await twin.send_windows(one)
         await twin.send_windows(one)
         await eventually(lambda: list(twin.windows_acked()).count(one.id) == 2)
-        assert (await place.run("telemetry", "--json")).json()["lines"][0]["windows"] == 1
+        assert (await place.call("telemetry", "--json")).json()["lines"][0]["windows"] == 1
 
 
 async def test_manager_alone_killed_mid_push_on_a_broker_of_ours(place: Place, broker: BrokerProcess) -> None:
@@ -221,7 +221,7 @@ async def test_broker_lost_while_serving_is_waited_for(place: Place, broker: Bro
     async with place.serving("--broker", broker.url):
         twin = await enrol(place, "dev-1")
         broker.kill()
-        assert (await place.run("devices")).status == 0
+        assert (await place.call("devices")).status == 0
         await asyncio.to_thread(broker.restart)
         async with twin.online():
             pushed = await place.run("push", place.bundle("digits"), "--to", "all", "--wait", "--timeout", "40s")
