@@ -26,8 +26,12 @@ _CLIENT_ID = b"lepton-edge-probe"
 
 def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
     """A TCP port that nobody uses at this moment: `port`, or any where that is 0. Raises OSError: it is in use."""
-    with socket.create_server((host, port)) as server:
-        found: int = server.getsockname()[1]
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Bound, never listening: clients of a broker that is being restarted would get in, and wait for an answer.
+        probe.bind((host, port))
+        found: int = probe.getsockname()[1]
         return found
 
 
@@ -133,8 +137,7 @@ class BrokerProcess(ABC):
 
     def _check_port(self) -> None:
         try:
-            with socket.create_server((self.host, self.port)):
-                pass
+            free_port(self.host, self.port)
         except OSError as cause:
             where = f"{self.host}:{self.port}"
             reason = os.strerror(cause.errno) if cause.errno else str(cause)

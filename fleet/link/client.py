@@ -5,6 +5,7 @@ Retained messages are a cache that brokers lose, so the greeting publishes all o
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 10.0
+TIMEOUT_S = 5.0
+"""For each exchange with the broker; also how long a CONNECT waits that a dying broker swallowed."""
 _STABLE_S = 5.0
 _PENDING = 4096
 _QUIET = logging.getLogger("fleet.link.mqtt")
@@ -45,6 +48,7 @@ class Link:
         self._on_message = on_message
         self._on_connected = on_connected
         self._client: aiomqtt.Client | None = None
+        self._limits: set[asyncio.Timeout] = set()
 
     @property
     def is_connected(self) -> bool:
@@ -86,6 +90,7 @@ class Link:
                             self._on_message(str(message.topic), message.payload)
             finally:
                 self._client = None
+                self._give_up_publishing()
 
     def _new_client(self, identifier: str, *, will: bool) -> aiomqtt.Client:
         topic = manager_topic(self._manager)
@@ -98,6 +103,7 @@ class Link:
             will=aiomqtt.Will(topic, offline, qos=1, retain=True) if will else None,
             logger=_QUIET,
             keepalive=20,
+            timeout=TIMEOUT_S,
         )
 
     async def _greet(self) -> None:
@@ -116,8 +122,20 @@ class Link:
         if client is None:
             return False
         try:
-            await client.publish(topic, payload, qos=qos, retain=retain)
-        except aiomqtt.MqttError as cause:
+            async with asyncio.timeout(TIMEOUT_S) as limit:
+                self._limits.add(limit)
+                try:
+                    await client.publish(topic, payload, qos=qos, retain=retain, timeout=math.inf)
+                finally:
+                    self._limits.discard(limit)
+        except (aiomqtt.MqttError, TimeoutError) as cause:
             log.info("not published to %s: %s", topic, cause)
             return False
         return True
+
+    def _give_up_publishing(self) -> None:
+        """End all waits for an answer that cannot come any more; aiomqtt itself would wait on."""
+        now = asyncio.get_running_loop().time()
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(now)
