@@ -114,7 +114,8 @@ def symmetric(weight: npt.NDArray[np.float32], *, axis: int) -> tuple[npt.NDArra
     """
     others = tuple(index for index in range(weight.ndim) if index != axis)
     largest = np.abs(weight).max(axis=others)
-    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    # A scale below the smallest normal number would round to 0, or to a denormal that runtimes flush to 0.
+    scale = np.where(largest > 0, np.maximum(largest / 127, np.finfo(np.float32).tiny), 1).astype(np.float32)
     shape = [-1 if index == axis else 1 for index in range(weight.ndim)]
     steps = np.clip(np.rint(weight / scale.reshape(shape)), -127, 127)
     return steps.astype(np.int8), scale

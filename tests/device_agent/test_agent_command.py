@@ -53,20 +53,22 @@ def fails(*arguments: object, status: int = 1) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_when_it_is_ready_and_stops_in_order(ticket: Path, tmp_path: Path, number: signal.Signals) -> None:
-    process = agent("run", ticket, "--state", tmp_path / "state", "--http", "127.0.0.1:0", "--socket", tmp_path / "s")
-    assert process.stdout is not None
-    ready = json.loads(process.stdout.readline())
-    assert (ready["id"], ready["pid"], ready["socket"]) == ("dev-1", process.pid, str(tmp_path / "s"))
-    with urllib.request.urlopen(f"{ready['http']}/v2/health/live", timeout=10) as response:
-        assert response.status == 200
-    status = CliRunner().invoke(command, ["status", "--state", str(tmp_path / "state"), "--json"])
-    found = json.loads(status.stdout)
-    assert (found["id"], found["running"], found["http"], found["models"]) == ("dev-1", True, ready["http"], {})
-    assert process.stderr is not None
-    assert "no connection to the broker at 127.0.0.1:1, trying again" in process.stderr.readline()
-    process.send_signal(number)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (0, "", "")
+    with agent(
+        "run", ticket, "--state", tmp_path / "state", "--http", "127.0.0.1:0", "--socket", tmp_path / "s"
+    ) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert (ready["id"], ready["pid"], ready["socket"]) == ("dev-1", process.pid, str(tmp_path / "s"))
+        with urllib.request.urlopen(f"{ready['http']}/v2/health/live", timeout=10) as response:
+            assert response.status == 200
+        status = CliRunner().invoke(command, ["status", "--state", str(tmp_path / "state"), "--json"])
+        found = json.loads(status.stdout)
+        assert (found["id"], found["running"], found["http"], found["models"]) == ("dev-1", True, ready["http"], {})
+        assert process.stderr is not None
+        assert "no connection to the broker at mqtt://127.0.0.1:1, trying again" in process.stderr.readline()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out, err) == (0, "", "")
     again = CliRunner().invoke(command, ["status", "--state", str(tmp_path / "state")])
     assert again.stdout.startswith("dev-1: not running, goal 0")
 

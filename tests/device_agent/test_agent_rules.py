@@ -306,7 +306,7 @@ async def test_an_unreachable_broker_is_one_clear_line(tmp_path: Path, caplog: p
             await becomes_true(lambda: caplog.records, "a log line")
     lines = [record.getMessage() for record in caplog.records if "device_agent" in record.name]
     assert len(lines) == 1
-    assert lines[0].startswith("no connection to the broker at 127.0.0.1:1, trying again: ")
+    assert lines[0].startswith("no connection to the broker at mqtt://127.0.0.1:1, trying again: ")
 
 
 DAMAGED = [
