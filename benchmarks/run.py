@@ -58,10 +58,10 @@ def _push(path: Path) -> None:
     from lepton_edge.demo.stage import Stage
 
     with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
-        stage.command("fleet", "init", stage.folder / "fleet")
+        stage.document("fleet", "init", stage.folder / "fleet")
         stage.service("manager", "fleet", "serve", "--http", "127.0.0.1:0")
         ticket = stage.folder / "device.zip"
-        stage.command("enroll", "device", "-o", ticket)
+        stage.document("enroll", "device", "-o", ticket)
         stage.service("device", "agent", "run", ticket, "--state", stage.folder / "state", "--http", "127.0.0.1:0")
         done = stage.document("push", path, "--to", "all", "--wait")
     manifest = Bundle.open(path).manifest
