@@ -5,6 +5,7 @@ commit are acknowledgements and goals published.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import TypeVar
@@ -55,10 +56,9 @@ class Changes:
     async def after(self, revision: int, timeout_s: float) -> None:
         """Return when the revision is above `revision`, or after `timeout_s` seconds."""
         if self.revision <= revision:
-            try:
-                await asyncio.wait_for(self._event.wait(), timeout_s)
-            except TimeoutError:
-                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._event.wait()
 
 
 class Manager:

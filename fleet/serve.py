@@ -131,7 +131,8 @@ async def _serve_on(
             await stopped.wait()
             manager.folder.withdraw()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(manager.link.goodbye(), _GOODBYE_S)
+                async with asyncio.timeout(_GOODBYE_S):
+                    await manager.link.goodbye()
             for task in tasks:
                 task.cancel()
     finally:

@@ -29,6 +29,17 @@ _QUIET = logging.getLogger("fleet.link.mqtt")
 _QUIET.setLevel(logging.ERROR)  # paho tells of each packet
 
 
+def honour_cancellation() -> None:
+    """Raise the CancelledError that an await swallowed.
+
+    On Python 3.11 asyncio.wait_for, in which aiomqtt waits, returns its result and forgets a cancellation that comes
+    at the same moment (fixed in 3.12); a loop around it would then never end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class Link:
     """The connection, and all publishing."""
 
@@ -67,6 +78,7 @@ class Link:
         backoff = FIRST_BACKOFF_S
         loop = asyncio.get_running_loop()
         while True:
+            honour_cancellation()
             began = loop.time()
             try:
                 await self._session()
@@ -81,6 +93,7 @@ class Link:
         async with self._new_client(self._manager, will=True) as client:
             client.pending_calls_threshold = _PENDING
             await client.subscribe([(topic, 1) for topic in from_all_devices()])
+            honour_cancellation()
             self._client = client
             try:
                 async with asyncio.TaskGroup() as group:
@@ -131,6 +144,7 @@ class Link:
         except (aiomqtt.MqttError, TimeoutError) as cause:
             log.info("not published to %s: %s", topic, cause)
             return False
+        honour_cancellation()
         return True
 
     def _give_up_publishing(self) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import aiomqtt
 
+from fleet.link.client import honour_cancellation
 from lepton_edge.bundle.manifest import read_manifest
 from lepton_edge.errors import AuthenticationError, GoalRefusedError, SignatureError
 from lepton_edge.telemetry.histogram import Recorder
@@ -122,6 +123,7 @@ class DeviceTwin:
     async def raw(self, kind: Kind, payload: bytes, *, retain: bool = False) -> None:
         assert self._client is not None, "the twin is not connected"
         await self._client.publish(str(DeviceTopic(self.id, kind)), payload, qos=1, retain=retain)
+        honour_cancellation()
 
     async def say(self, kind: Kind, body: Body) -> None:
         await self.raw(kind, self.sealed(kind, body), retain=kind in {Kind.STATUS, Kind.INFO, Kind.REPORTED})
@@ -302,6 +304,7 @@ class DeviceTwin:
         """All chunks, asked for again while they do not come."""
         assert self._client is not None
         await self._client.subscribe(all_chunks_of(ref.sha256), qos=0)
+        honour_cancellation()
         self._refs[ref.sha256] = ref
         have = self.chunks.setdefault(ref.sha256, {})
         while len(have) < len(ref.chunks):
