@@ -39,6 +39,7 @@ test: system-packages lint   ## everything that CI runs
 
 test-long: system-packages $(VENV)/.dev   ## the long forms: full crash sweep, more examples
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest
+	LEPTON_TEST_BROKER=mosquitto $(BIN)/pytest tests/device_agent
 
 bench: $(VENV)/.dev   ## print the tables of docs/benchmarks.md
 	$(BIN)/python benchmarks/run.py

@@ -1,8 +1,8 @@
 """Real brokers for tests: `.url`, `.kill()` (SIGKILL), `.restart()` on the same port.
 
-    with iotcore_broker() as broker: ...
+    with running("mosquitto") as broker: ...
 
-or the fixtures of tests/conftest.py: `broker` (each test runs on both), `iotcore`, `mosquitto`.
+or the fixtures of tests/conftest.py: `broker` (each test runs on both), `one_broker` (the one that this run is on).
 """
 
 import tempfile
@@ -10,16 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from fleet.broker.embedded import EmbeddedBroker
-from fleet.broker.mosquitto import MosquittoBroker
+from fleet.broker.mosquitto import MosquittoBroker, mosquitto_path
 from fleet.broker.process import BrokerProcess
+from lepton_edge.errors import ConnectionFailedError
 
 BROKERS: dict[str, type[BrokerProcess]] = {"iotcore": EmbeddedBroker, "mosquitto": MosquittoBroker}
 
 
 @contextmanager
 def running(name: str, port: int = 0) -> Iterator[BrokerProcess]:
-    """A broker of the kind `name` that lives as long as the block."""
+    """A broker of the kind `name` that lives as long as the block; skips the test where mosquitto is not installed."""
+    if name == MosquittoBroker.name:
+        try:
+            mosquitto_path()
+        except ConnectionFailedError as missing:
+            pytest.skip(str(missing))
     with tempfile.TemporaryDirectory(prefix="lepton-broker-") as folder:
         broker = BROKERS[name](Path(folder), port=port)
         broker.start()
@@ -27,11 +35,3 @@ def running(name: str, port: int = 0) -> Iterator[BrokerProcess]:
             yield broker
         finally:
             broker.kill()
-
-
-def iotcore_broker(port: int = 0):
-    return running("iotcore", port)
-
-
-def mosquitto_broker(port: int = 0):
-    return running("mosquitto", port)

@@ -1,11 +1,21 @@
-"""Fixtures for all rooms."""
+"""Settings and fixtures for all tests."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fleet.broker.process import BrokerProcess
-from tests.brokers import BROKERS, iotcore_broker, mosquitto_broker, running
+from tests.brokers import BROKERS, running
+
+# Two busy cores make single examples slow at random: a deadline would report the machine, not the code.
+settings.register_profile("short", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+
+ONE_BROKER = os.environ.get("LEPTON_TEST_BROKER", "iotcore")
+"""Which broker those tests run on that need only one; `make test-long` runs them on each."""
 
 
 @pytest.fixture(params=sorted(BROKERS))
@@ -16,12 +26,7 @@ def broker(request: pytest.FixtureRequest) -> Iterator[BrokerProcess]:
 
 
 @pytest.fixture
-def iotcore() -> Iterator[BrokerProcess]:
-    with iotcore_broker() as process:
-        yield process
-
-
-@pytest.fixture
-def mosquitto() -> Iterator[BrokerProcess]:
-    with mosquitto_broker() as process:
+def one_broker() -> Iterator[BrokerProcess]:
+    """The broker that this run is on."""
+    with running(ONE_BROKER) as process:
         yield process

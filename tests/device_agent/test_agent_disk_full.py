@@ -35,9 +35,9 @@ def leftovers(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("lies", [False, True], ids=["seen before the download", "met in the download"])
 async def test_a_full_disk_costs_no_answer_and_a_new_goal_frees_it(
-    iotcore: BrokerProcess, small_disk: Path, monkeypatch: pytest.MonkeyPatch, *, lies: bool
+    one_broker: BrokerProcess, small_disk: Path, monkeypatch: pytest.MonkeyPatch, *, lies: bool
 ) -> None:
-    twin = ManagerTwin(iotcore.url)
+    twin = ManagerTwin(one_broker.url)
     v1, v2 = make_bundle(version="1", padding=100_000), make_bundle(version="2", padding=4_000_000)
     async with twin.connected(), running_agent(twin.enrol(DEVICE), small_disk) as agent:
         await twin.want(DEVICE, linear=twin.entry(v1, "d1"))

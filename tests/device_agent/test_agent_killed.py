@@ -238,9 +238,9 @@ async def check(broker: BrokerProcess, prepared: Path, folder: Path, kill: Kill)
 
 @pytest.mark.parametrize("name", CASES)
 async def test_the_cases_make_as_many_entries_as_are_swept(
-    iotcore: BrokerProcess, prepared: Path, tmp_path: Path, name: str
+    one_broker: BrokerProcess, prepared: Path, tmp_path: Path, name: str
 ) -> None:
-    async with world(iotcore, prepared, tmp_path) as (twin, process):
+    async with world(one_broker, prepared, tmp_path) as (twin, process):
         poller = Poller(process.port, CASES[name].x)
         polling = asyncio.create_task(poller.run(), name="poller")
         await process.start()
@@ -255,14 +255,14 @@ async def test_the_cases_make_as_many_entries_as_are_swept(
 
 @pytest.mark.parametrize("kill", SHORT, ids=str)
 async def test_killed_at_a_move_the_device_comes_back(
-    iotcore: BrokerProcess, prepared: Path, tmp_path: Path, kill: Kill
+    one_broker: BrokerProcess, prepared: Path, tmp_path: Path, kill: Kill
 ) -> None:
-    await check(iotcore, prepared, tmp_path, kill)
+    await check(one_broker, prepared, tmp_path, kill)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", ALL, ids=str)
 async def test_killed_at_any_move_the_device_comes_back(
-    iotcore: BrokerProcess, prepared: Path, tmp_path: Path, kill: Kill
+    one_broker: BrokerProcess, prepared: Path, tmp_path: Path, kill: Kill
 ) -> None:
-    await check(iotcore, prepared, tmp_path, kill)
+    await check(one_broker, prepared, tmp_path, kill)

@@ -39,8 +39,8 @@ def rewrite(folder: Path, /, **changes: object) -> None:
     file.write(msgspec.structs.replace(journal, current=current))
 
 
-async def test_an_orderly_stop_on_probation_is_no_crash(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    twin = ManagerTwin(iotcore.url)
+async def test_an_orderly_stop_on_probation_is_no_crash(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    twin = ManagerTwin(one_broker.url)
     twin.enrol(DEVICE)
     async with twin.connected():
         await stop_on_probation(twin, tmp_path)
@@ -82,7 +82,7 @@ ENDS = {
 
 @pytest.mark.parametrize(("changes", "ends", "code", "version"), ENDS.values(), ids=ENDS)
 async def test_a_restart_ends_as_the_table_says(
-    iotcore: BrokerProcess,
+    one_broker: BrokerProcess,
     tmp_path: Path,
     *,
     changes: dict[str, object],
@@ -90,7 +90,7 @@ async def test_a_restart_ends_as_the_table_says(
     code: str,
     version: str,
 ) -> None:
-    twin = ManagerTwin(iotcore.url)
+    twin = ManagerTwin(one_broker.url)
     twin.enrol(DEVICE)
     async with twin.connected():
         await stop_on_probation(twin, tmp_path)
@@ -102,9 +102,9 @@ async def test_a_restart_ends_as_the_table_says(
 
 
 async def test_without_a_journal_entry_no_move_is_made(
-    iotcore: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    one_broker: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    twin = ManagerTwin(iotcore.url)
+    twin = ManagerTwin(one_broker.url)
     twin.enrol(DEVICE)
     real = JournalFile.write
     full = True
@@ -125,9 +125,9 @@ async def test_without_a_journal_entry_no_move_is_made(
 
 
 async def test_a_journal_that_makes_no_sense_costs_a_deployment_and_no_crash(
-    iotcore: BrokerProcess, tmp_path: Path
+    one_broker: BrokerProcess, tmp_path: Path
 ) -> None:
-    twin = ManagerTwin(iotcore.url)
+    twin = ManagerTwin(one_broker.url)
     twin.enrol(DEVICE)
     async with twin.connected():
         await stop_on_probation(twin, tmp_path)

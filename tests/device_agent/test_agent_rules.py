@@ -41,8 +41,8 @@ async def assert_answers(agent: RunningAgent, version: str) -> None:
     np.testing.assert_allclose(await agent.infer("linear", GOLDEN_X), answer(version, GOLDEN_X), rtol=1e-5)
 
 
-async def test_a_new_version_takes_over(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+async def test_a_new_version_takes_over(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    async with world(one_broker, tmp_path) as (twin, agent):
         await assert_answers(agent, "1")
         await twin.want(DEVICE, linear=twin.entry(V2, "d2"))
         report = await twin.until_committed(DEVICE, "linear", "d2")
@@ -50,8 +50,8 @@ async def test_a_new_version_takes_over(iotcore: BrokerProcess, tmp_path: Path) 
         await assert_answers(agent, "2")
 
 
-async def test_a_model_that_computes_something_else_never_goes_live(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+async def test_a_model_that_computes_something_else_never_goes_live(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    async with world(one_broker, tmp_path) as (twin, agent):
         await twin.want(DEVICE, linear=twin.entry(make_bundle(version="2", broken=True), "d2"))
         report = await twin.until_state(DEVICE, "linear", "d2", State.FAILED)
         assert (report.code, report.serving) == ("self-test", V1.digest)
@@ -59,8 +59,8 @@ async def test_a_model_that_computes_something_else_never_goes_live(iotcore: Bro
         await assert_answers(agent, "1")
 
 
-async def test_a_model_that_fails_on_probation_is_rolled_back(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+async def test_a_model_that_fails_on_probation_is_rolled_back(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    async with world(one_broker, tmp_path) as (twin, agent):
         fragile = make_bundle(version="2", fragile=True)
         await twin.want(DEVICE, linear=twin.entry(fragile, "d2", probation=Probation(probation_s=30)))
         await twin.until_state(DEVICE, "linear", "d2", State.PROBATION)
@@ -71,8 +71,8 @@ async def test_a_model_that_fails_on_probation_is_rolled_back(iotcore: BrokerPro
         await assert_answers(agent, "1")
 
 
-async def test_the_next_candidate_is_fetched_only_when_one_fails(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    twin = ManagerTwin(iotcore.url)
+async def test_the_next_candidate_is_fetched_only_when_one_fails(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    twin = ManagerTwin(one_broker.url)
     both = ("int8-onnx", "float-onnx")
     good = make_bundle("good", padding=500, variants=both)
     bad = make_bundle("bad", padding=500, variants=both, failing=("int8-onnx",))
@@ -86,8 +86,8 @@ async def test_the_next_candidate_is_fetched_only_when_one_fails(iotcore: Broker
         assert bad.manifest.files["float-onnx.onnx"].sha256 in fetched
 
 
-async def test_no_variant_for_this_device_is_a_permanent_failure(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+async def test_no_variant_for_this_device_is_a_permanent_failure(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    async with world(one_broker, tmp_path) as (twin, agent):
         await twin.want(DEVICE, linear=twin.entry(make_bundle(version="2", runtime="edgetpu"), "d2"))
         report = await twin.until_state(DEVICE, "linear", "d2", State.FAILED)
         assert report.code == "no-runtime"
@@ -95,8 +95,8 @@ async def test_no_variant_for_this_device_is_a_permanent_failure(iotcore: Broker
         await assert_answers(agent, "1")
 
 
-async def test_a_failed_deployment_is_not_retried_and_a_new_one_is(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    async with world(iotcore, tmp_path) as (twin, _):
+async def test_a_failed_deployment_is_not_retried_and_a_new_one_is(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    async with world(one_broker, tmp_path) as (twin, _):
         broken = make_bundle(version="2", broken=True)
         await twin.want(DEVICE, linear=twin.entry(broken, "d2"))
         failed = await twin.until_state(DEVICE, "linear", "d2", State.FAILED)
@@ -111,8 +111,8 @@ async def test_a_failed_deployment_is_not_retried_and_a_new_one_is(iotcore: Brok
         await twin.until_state(DEVICE, "linear", "d3", State.FAILED)
 
 
-async def test_a_failed_deployment_is_not_retried_after_a_restart(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    twin = ManagerTwin(iotcore.url)
+async def test_a_failed_deployment_is_not_retried_after_a_restart(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    twin = ManagerTwin(one_broker.url)
     enrolment = twin.enrol(DEVICE)
     async with twin.connected():
         async with running_agent(enrolment, tmp_path):
@@ -125,8 +125,8 @@ async def test_a_failed_deployment_is_not_retried_after_a_restart(iotcore: Broke
 
 
 @pytest.mark.parametrize("state", [State.DOWNLOADING, State.PROBATION])
-async def test_cancel_leaves_the_committed_model(iotcore: BrokerProcess, tmp_path: Path, state: State) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+async def test_cancel_leaves_the_committed_model(one_broker: BrokerProcess, tmp_path: Path, state: State) -> None:
+    async with world(one_broker, tmp_path) as (twin, agent):
         twin.add(V2)
         twin.answers_needs = state is not State.DOWNLOADING
         if state is State.DOWNLOADING:
@@ -141,8 +141,8 @@ async def test_cancel_leaves_the_committed_model(iotcore: BrokerProcess, tmp_pat
         await assert_answers(agent, "1")
 
 
-async def test_a_model_that_the_goal_no_longer_names_is_removed(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+async def test_a_model_that_the_goal_no_longer_names_is_removed(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    async with world(one_broker, tmp_path) as (twin, agent):
         await twin.want(DEVICE)
         await twin.until(lambda: twin.reports[DEVICE][-1].models == {}, "no model reported")
         assert await agent.status_of("linear", GOLDEN_X) == 404
@@ -154,9 +154,9 @@ async def test_a_model_that_the_goal_no_longer_names_is_removed(iotcore: BrokerP
 
 
 async def test_the_files_of_a_removed_model_go_when_their_time_has_passed(
-    iotcore: BrokerProcess, tmp_path: Path
+    one_broker: BrokerProcess, tmp_path: Path
 ) -> None:
-    async with world(iotcore, tmp_path) as (twin, _):
+    async with world(one_broker, tmp_path) as (twin, _):
         goal = twin.goal(DEVICE, {}, settings=Settings(telemetry_s=0.2, keep_removed_s=0))
         await twin.publish_goal(DEVICE, goal)
         await twin.until(lambda: twin.reports[DEVICE][-1].models == {}, "no model reported")
@@ -164,8 +164,8 @@ async def test_the_files_of_a_removed_model_go_when_their_time_has_passed(
         assert Slots(tmp_path / "models" / "linear").reachable() == set()
 
 
-async def test_models_share_blobs_that_are_equal(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+async def test_models_share_blobs_that_are_equal(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    async with world(one_broker, tmp_path) as (twin, agent):
         manifest = msgspec.structs.replace(V1.manifest, name="twin", version="7")
         twins = type(V1).create(manifest, {path: V1.read(path) for path in V1.manifest.files})
         before = {need.blob for need in twin.needs}
@@ -194,9 +194,9 @@ REFUSED = {
 
 @pytest.mark.parametrize(("changes", "code"), REFUSED.values(), ids=REFUSED)
 async def test_a_goal_that_is_not_for_us_is_refused_with_the_reason(
-    iotcore: BrokerProcess, tmp_path: Path, changes: dict[str, object], code: str
+    one_broker: BrokerProcess, tmp_path: Path, changes: dict[str, object], code: str
 ) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+    async with world(one_broker, tmp_path) as (twin, agent):
         counter = twin.reports[DEVICE][-1].counter
         await twin.publish_goal(DEVICE, twin.goal(DEVICE, {}, **changes))
         refused = await twin.until(lambda: twin.reports[DEVICE][-1].refused, "refused")
@@ -205,8 +205,8 @@ async def test_a_goal_that_is_not_for_us_is_refused_with_the_reason(
         await assert_answers(agent, "1")
 
 
-async def test_a_goal_that_nobody_we_trust_signed_is_refused(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+async def test_a_goal_that_nobody_we_trust_signed_is_refused(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    async with world(one_broker, tmp_path) as (twin, agent):
         for payload in (tampered(twin.goal(DEVICE, {})), b"rubbish", b"x" * 600_000):
             twin.reports[DEVICE].clear()
             await twin.publish_goal(DEVICE, payload)
@@ -217,8 +217,8 @@ async def test_a_goal_that_nobody_we_trust_signed_is_refused(iotcore: BrokerProc
         assert twin.reports[DEVICE][-1].refused is None
 
 
-async def test_the_same_goal_again_changes_nothing(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+async def test_the_same_goal_again_changes_nothing(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    async with world(one_broker, tmp_path) as (twin, agent):
         payload = await twin.want(DEVICE, linear=twin.entry(V2, "d2"))
         await twin.until_committed(DEVICE, "linear", "d2")
         needs = len(twin.needs)
@@ -232,9 +232,9 @@ async def test_the_same_goal_again_changes_nothing(iotcore: BrokerProcess, tmp_p
 
 @pytest.mark.parametrize("who", ["stranger", "other model"])
 async def test_a_manifest_that_the_operator_did_not_sign_for_this_model_is_refused(
-    iotcore: BrokerProcess, tmp_path: Path, who: str
+    one_broker: BrokerProcess, tmp_path: Path, who: str
 ) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+    async with world(one_broker, tmp_path) as (twin, agent):
         twin.add(V2)
         if who == "stranger":
             wrong = {"linear": entry(V2, Ed25519PrivateKey.generate(), "d2")}
@@ -248,8 +248,8 @@ async def test_a_manifest_that_the_operator_did_not_sign_for_this_model_is_refus
         await assert_answers(agent, "1")
 
 
-async def test_a_goal_replayed_after_reenrolment_is_refused(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    twin = ManagerTwin(iotcore.url)
+async def test_a_goal_replayed_after_reenrolment_is_refused(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    twin = ManagerTwin(one_broker.url)
     first = twin.enrol(DEVICE)
     async with twin.connected():
         async with running_agent(first, tmp_path):
@@ -288,13 +288,13 @@ async def test_a_wiped_state_folder_comes_back_by_itself(broker: BrokerProcess, 
         assert twin.highest_boot[DEVICE] > boot
 
 
-async def test_committed_models_answer_before_any_network(tmp_path: Path, iotcore: BrokerProcess) -> None:
-    twin = ManagerTwin(iotcore.url)
+async def test_committed_models_answer_before_any_network(tmp_path: Path, one_broker: BrokerProcess) -> None:
+    twin = ManagerTwin(one_broker.url)
     enrolment = twin.enrol(DEVICE)
     async with twin.connected(), running_agent(enrolment, tmp_path):
         await twin.want(DEVICE, linear=twin.entry(V1, "d1"))
         await twin.until_committed(DEVICE, "linear", "d1")
-    iotcore.kill()
+    one_broker.kill()
     async with running_agent(enrolment, tmp_path) as agent:
         await assert_answers(agent, "1")
 
@@ -319,8 +319,8 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-async def test_a_damaged_state_file_heals(iotcore: BrokerProcess, tmp_path: Path, name: str) -> None:
-    twin = ManagerTwin(iotcore.url)
+async def test_a_damaged_state_file_heals(one_broker: BrokerProcess, tmp_path: Path, name: str) -> None:
+    twin = ManagerTwin(one_broker.url)
     enrolment = twin.enrol(DEVICE)
     async with twin.connected():
         async with running_agent(enrolment, tmp_path):
@@ -335,8 +335,8 @@ async def test_a_damaged_state_file_heals(iotcore: BrokerProcess, tmp_path: Path
             await twin.until(lambda: twin.reports[DEVICE][-1].counter, "the goal is followed again")
 
 
-async def test_a_damaged_model_file_is_fetched_again(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    twin = ManagerTwin(iotcore.url)
+async def test_a_damaged_model_file_is_fetched_again(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    twin = ManagerTwin(one_broker.url)
     enrolment = twin.enrol(DEVICE)
     async with twin.connected():
         async with running_agent(enrolment, tmp_path):
@@ -355,9 +355,9 @@ async def test_a_damaged_model_file_is_fetched_again(iotcore: BrokerProcess, tmp
 
 
 async def test_a_full_disk_waits_and_goes_on_once_there_is_room(
-    iotcore: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    one_broker: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+    async with world(one_broker, tmp_path) as (twin, agent):
         real = shutil.disk_usage
 
         def full(path: Path) -> object:
@@ -374,9 +374,9 @@ async def test_a_full_disk_waits_and_goes_on_once_there_is_room(
 
 
 async def test_a_goal_that_cannot_be_kept_is_refused_and_taken_later(
-    iotcore: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    one_broker: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+    async with world(one_broker, tmp_path) as (twin, agent):
         before = (tmp_path / "goal.json").read_bytes()
 
         def full(path: Path, *_: object, **__: object) -> None:
@@ -397,8 +397,8 @@ async def test_a_goal_that_cannot_be_kept_is_refused_and_taken_later(
         assert held.payload == payload
 
 
-async def test_limits_and_memory_are_the_goals(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    async with world(iotcore, tmp_path) as (twin, agent):
+async def test_limits_and_memory_are_the_goals(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    async with world(one_broker, tmp_path) as (twin, agent):
         await twin.want(DEVICE, linear=twin.entry(V2, "d2", limits=Limits(memory_bytes=1)))
         report = await twin.until_state(DEVICE, "linear", "d2", State.FAILED)
         assert "memory" in report.reason

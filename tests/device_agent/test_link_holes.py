@@ -40,8 +40,10 @@ async def test_a_lost_ack_makes_the_device_say_it_again_until_one_comes(broker: 
     assert len(bodies) == 1
 
 
-async def test_windows_stay_until_they_are_acknowledged_and_count_once(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    twin = ManagerTwin(iotcore.url)
+async def test_windows_stay_until_they_are_acknowledged_and_count_once(
+    one_broker: BrokerProcess, tmp_path: Path
+) -> None:
+    twin = ManagerTwin(one_broker.url)
     enrolment = twin.enrol(DEVICE)
     bundle = make_bundle()
     async with twin.connected():
@@ -63,8 +65,8 @@ async def test_windows_stay_until_they_are_acknowledged_and_count_once(iotcore: 
     assert sum(window.latency.count for window in twin.windows.values()) == 5
 
 
-async def test_a_repeated_ack_is_harmless(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    twin = ManagerTwin(iotcore.url)
+async def test_a_repeated_ack_is_harmless(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    twin = ManagerTwin(one_broker.url)
     async with twin.connected(), running_agent(twin.enrol(DEVICE), tmp_path):
         await twin.until(lambda: twin.reports[DEVICE], "a report")
         old = twin.sealed_ack(DEVICE, twin.ack(DEVICE, windows=[]))
@@ -77,8 +79,8 @@ async def test_a_repeated_ack_is_harmless(iotcore: BrokerProcess, tmp_path: Path
         await twin.until(lambda: count(twin, Kind.REPORTED) > said, "the newer report is still repeated")
 
 
-async def test_a_forged_ack_makes_the_device_forget_nothing(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    twin = ManagerTwin(iotcore.url)
+async def test_a_forged_ack_makes_the_device_forget_nothing(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    twin = ManagerTwin(one_broker.url)
     twin.acks = False
     async with twin.connected(), running_agent(twin.enrol(DEVICE), tmp_path):
         await twin.until(lambda: twin.reports[DEVICE], "a report")
@@ -93,8 +95,8 @@ async def test_a_forged_ack_makes_the_device_forget_nothing(iotcore: BrokerProce
         assert twin.highest_boot[DEVICE] == boot
 
 
-async def test_an_ack_of_another_generation_is_ignored(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    twin = ManagerTwin(iotcore.url)
+async def test_an_ack_of_another_generation_is_ignored(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    twin = ManagerTwin(one_broker.url)
     twin.acks = False
     async with twin.connected(), running_agent(twin.enrol(DEVICE, generation=2), tmp_path):
         await twin.until(lambda: twin.reports[DEVICE], "a report")
@@ -176,8 +178,8 @@ async def test_forged_chunks_cost_only_their_own_bytes(broker: BrokerProcess, tm
         np.testing.assert_allclose(await agent.infer("linear", GOLDEN_X), answer("1", GOLDEN_X), rtol=1e-5)
 
 
-async def test_lost_chunks_alone_are_asked_for_again(iotcore: BrokerProcess, tmp_path: Path) -> None:
-    twin = ManagerTwin(iotcore.url)
+async def test_lost_chunks_alone_are_asked_for_again(one_broker: BrokerProcess, tmp_path: Path) -> None:
+    twin = ManagerTwin(one_broker.url)
     bundle = make_bundle(padding=6 * CHUNK_SIZE)
     model = bundle.manifest.files["float-onnx.onnx"].sha256
     lost: set[tuple[str, int]] = set()

@@ -190,7 +190,7 @@ class DeviceTwin:
             where.port or 1883,
             protocol=aiomqtt.ProtocolVersion.V5,
             will=will if follow else None,
-            timeout=5,
+            timeout=2,
         )
         async with client:
             self._client = client

@@ -217,6 +217,7 @@ def server_answers(line: dict[str, object]) -> bool:
     return answers("127.0.0.1", int(str(line["broker"]).rsplit(":", 1)[1]))
 
 
+@pytest.mark.parametrize("broker", ["mosquitto"], indirect=True)
 async def test_broker_lost_while_serving_is_waited_for(place: Place, broker: BrokerProcess) -> None:
     async with place.serving("--broker", broker.url):
         twin = await enrol(place, "dev-1")
