@@ -7,6 +7,7 @@ from paho.mqtt.properties import Properties
 from device_agent.link.inbound import InboundQueue
 from lepton_edge.wire.broker import BrokerAddress
 from lepton_edge.wire.messages import MAX_PAYLOAD
+from lepton_edge.wire.mqtt import NO_DELAY
 
 _KEEPALIVE_S = 30
 _TIMEOUT_S = 10.0
@@ -28,4 +29,5 @@ def make_client(address: BrokerAddress, *, identifier: str, will: aiomqtt.Will) 
         timeout=_TIMEOUT_S,
         properties=properties,
         queue_type=InboundQueue,
+        socket_options=NO_DELAY,
     )

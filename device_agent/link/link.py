@@ -26,6 +26,7 @@ from lepton_edge.wire.authenticator import Order
 from lepton_edge.wire.broker import parse_broker
 from lepton_edge.wire.enrolment import Enrolment
 from lepton_edge.wire.messages import LIMITS, ManagerStatus, Need, Status, Telemetry
+from lepton_edge.wire.mqtt import honour_cancellation
 from lepton_edge.wire.topics import ChunkTopic, DeviceTopic, Kind, ManagerTopic
 
 _LOG = logging.getLogger(__name__)
@@ -130,6 +131,7 @@ class Link:
                 await self._client.subscribe(topic, qos=0)
             else:
                 await self._client.unsubscribe(topic)
+            honour_cancellation()
         except aiomqtt.MqttError as error:
             _LOG.debug("%s %s: %s", what, topic, error)  # the next connection subscribes to what is listened to
 
@@ -151,6 +153,7 @@ class Link:
             finally:
                 self._connected.clear()
                 self._client = None
+            honour_cancellation()
             await asyncio.sleep(delay_s(self._pace.reconnect, attempt, chance()))
             attempt += 1
 
@@ -171,9 +174,11 @@ class Link:
             _LOG.info("connected to the broker at %s, boot %d", self._address.url, self._boots.boot)
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._receive(client), name="link: receive")
                     tasks.create_task(self._send_state(), name="link: send state")
                     tasks.create_task(self._send_telemetry(), name="link: send telemetry")
+                    # In the body: where a task fails while only __aexit__ waits, Python 3.11's group leaves this task
+                    # marked as cancelled for good.
+                    await self._receive(client)
             except asyncio.CancelledError:
                 await self._say_goodbye()
                 raise
@@ -184,6 +189,7 @@ class Link:
             await client.subscribe(topic, qos=1)
         for blob in list(self._listeners):  # listeners come and go meanwhile; a new one subscribes by itself
             await client.subscribe(topics.all_chunks_of(blob), qos=0)
+        honour_cancellation()
 
     async def _say_goodbye(self) -> None:
         """An orderly stop says `offline` itself: the broker drops the will when a client disconnects."""
@@ -205,6 +211,7 @@ class Link:
             raise aiomqtt.MqttError("not connected")
         message = self._voice.next(kind, body)
         await self._client.publish(message.topic, message.payload, qos=1, retain=kind in topics.RETAINED)
+        honour_cancellation()
         return message.order
 
     async def _send_state(self) -> None:

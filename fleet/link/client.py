@@ -15,6 +15,7 @@ from lepton_edge.errors import ConnectionFailedError
 from lepton_edge.typed import encode
 from lepton_edge.wire.broker import BrokerAddress
 from lepton_edge.wire.messages import ManagerStatus
+from lepton_edge.wire.mqtt import NO_DELAY, honour_cancellation
 from lepton_edge.wire.topics import from_all_devices, manager_topic
 
 log = logging.getLogger(__name__)
@@ -27,17 +28,6 @@ _STABLE_S = 5.0
 _PENDING = 4096
 _QUIET = logging.getLogger("fleet.link.mqtt")
 _QUIET.setLevel(logging.ERROR)  # paho tells of each packet
-
-
-def honour_cancellation() -> None:
-    """Raise the CancelledError that an await swallowed.
-
-    On Python 3.11 asyncio.wait_for, in which aiomqtt waits, returns its result and forgets a cancellation that comes
-    at the same moment (fixed in 3.12); a loop around it would then never end.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 class Link:
@@ -117,6 +107,7 @@ class Link:
             logger=_QUIET,
             keepalive=20,
             timeout=TIMEOUT_S,
+            socket_options=NO_DELAY,
         )
 
     async def _greet(self) -> None:

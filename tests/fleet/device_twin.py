@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 import aiomqtt
 
-from fleet.link.client import honour_cancellation
 from lepton_edge.bundle.manifest import read_manifest
 from lepton_edge.errors import AuthenticationError, GoalRefusedError, SignatureError
 from lepton_edge.telemetry.histogram import Recorder
@@ -39,6 +38,7 @@ from lepton_edge.wire.messages import (
     Status,
     Telemetry,
 )
+from lepton_edge.wire.mqtt import honour_cancellation
 from lepton_edge.wire.topics import ChunkTopic, DeviceTopic, Kind, all_chunks_of, parse
 
 _BOOTS = itertools.count(1)
