@@ -38,6 +38,7 @@ from lepton_edge.wire.messages import (
     Telemetry,
     decode_body,
 )
+from lepton_edge.wire.mqtt import honour_cancellation
 from lepton_edge.wire.signatures import public_key
 from lepton_edge.wire.topics import DeviceTopic, Kind
 from tests.bundles import blobs_of, entry
@@ -154,6 +155,7 @@ class ManagerTwin:
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         assert self._client is not None
         await self._client.publish(topic, payload, qos=qos, retain=retain)
+        honour_cancellation()
 
     async def _work(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
