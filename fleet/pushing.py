@@ -17,7 +17,7 @@ from fleet.commands import operator_key, parse_duration, watch
 from fleet.core.rollout import RolloutState
 from fleet.folder import find_fleet
 from lepton_edge.bundle import Bundle
-from lepton_edge.cli.output import Output
+from lepton_edge.cli.output import Output, printable
 from lepton_edge.errors import NotYetSupportedError, RolledBackError, UsageError
 from lepton_edge.typed import Record
 from lepton_edge.wire.goal import Limits, Probation
@@ -109,7 +109,7 @@ def _blame(rollout: Rollout) -> str:
     if not failed:
         return "no device reported why"
     names = ", ".join(device.id for device in failed[:3]) + (f" and {len(failed) - 3} more" if len(failed) > 3 else "")
-    return f"{names}: {failed[0].code}: {shorten(failed[0].reason, _REASON, placeholder=' ...')}"
+    return printable(f"{names}: {failed[0].code}: {shorten(failed[0].reason, _REASON, placeholder=' ...')}")
 
 
 def _summary(rollout: Rollout) -> str:
@@ -127,13 +127,13 @@ def _describe(device: RolloutDevice) -> str:
         text += f"  {device.variant} on {device.runtime}"
     if device.p50_ms is not None and device.p99_ms is not None:
         text += f"  p50 {device.p50_ms:.3f} ms, p99 {device.p99_ms:.3f} ms"
-    return f"{text}  {device.code} {shorten(device.reason, _REASON, placeholder=' ...')}".rstrip()
+    return printable(f"{text}  {device.code} {shorten(device.reason, _REASON, placeholder=' ...')}".rstrip())
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Rollout], None]]:
     """A live table on a terminal; a line per change elsewhere."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         yield _line_printer()
         return

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fleet.api.documents import DeviceLine, Devices, TelemetryAnswer
+from lepton_edge.cli.output import printable
 from lepton_edge.wire.messages import ModelReport
 
 _WIDTH = 200
@@ -17,8 +18,8 @@ _NOTE = 80
 
 def _render(table: Table) -> str:
     out = io.StringIO()
-    Console(file=out, width=_WIDTH).print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    Console(file=out, width=_WIDTH, markup=False, emoji=False, highlight=False).print(table)
+    return "\n".join(printable(line.rstrip()) for line in out.getvalue().splitlines())
 
 
 def _table(*columns: str) -> Table:

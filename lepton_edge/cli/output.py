@@ -63,3 +63,8 @@ class Output:
     def note(self, text: str) -> None:
         """Something for a person, on stderr."""
         click.echo(text, err=True)
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: what a device or a file says must not steer the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -20,7 +20,8 @@ import click
 from lepton_edge.errors import LeptonError
 
 STOP_S = 15.0
-PROGRAM = (sys.executable, "-m", "lepton_edge")
+PROGRAM = (sys.executable, "-P", "-m", "lepton_edge")
+"""-P: a folder `fleet` in the working directory must not hide the package of that name."""
 
 
 class DemoError(LeptonError):

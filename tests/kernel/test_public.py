@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import lepton_edge
 from lepton_edge import errors
 from lepton_edge.cli import COMMANDS, main
-from lepton_edge.cli.output import ErrorCommand, Output
+from lepton_edge.cli.output import ErrorCommand, Output, printable
 
 
 def test_every_public_name_loads() -> None:
@@ -83,3 +83,7 @@ def test_verbose_shows_the_traceback_and_json_stays_alone_on_stdout() -> None:
 
 def test_wrong_usage_exits_2() -> None:
     assert CliRunner().invoke(main, ["nonsense"]).exit_code == 2
+
+
+def test_what_a_device_says_cannot_steer_the_terminal() -> None:
+    assert printable("fail\x1b[2J\x07ed\n[red]ä") == "fail [2J ed [red]ä"
