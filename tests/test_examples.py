@@ -1,5 +1,6 @@
 """The examples run, as a reader would run them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,4 +14,6 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 def test_the_example_runs(example: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, example, tmp_path], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "right on 9" in done.stdout or "right on 100" in done.stdout
+    right = re.search(r"right on (\d+) of 100", done.stdout)
+    assert right is not None, done.stdout
+    assert int(right[1]) >= 95

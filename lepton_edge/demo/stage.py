@@ -45,6 +45,7 @@ class Stage:
     """Runs commands and services; a context manager that cleans up on every way out."""
 
     def __init__(self, keep: Path) -> None:
+        keep.mkdir(parents=True, exist_ok=True)  # first: where it cannot be, nothing is left to clean up
         self.keep = keep
         self.folder = Path(tempfile.mkdtemp(prefix="lepton-demo-"))
         self._services: list[Service] = []
@@ -59,7 +60,6 @@ class Stage:
         }
 
     def __enter__(self) -> Self:
-        self.keep.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(

@@ -17,6 +17,8 @@ from lepton_edge.demo.traffic import Known, Traffic
 
 DEVICES = ("camera-1", "camera-2", "camera-3")
 ROLLED_BACK = 4
+WAIT = ("--wait", "--timeout", "90s")
+"""What stands still ends with the names of the devices that are pending, not with a demo that hangs."""
 PER_SECOND = 8.0
 TELEMETRY_S = "2"
 
@@ -110,17 +112,17 @@ def _start(stage: Stage) -> dict[str, Service]:
 
 def _push(stage: Stage, props: Props, traffic: Traffic) -> None:
     _title("Version 1 goes out; the devices are asked all the while")
-    stage.command("push", props.digits_1, "--to", "all", "--wait")
+    stage.command("push", props.digits_1, "--to", "all", *WAIT)
     _answered(traffic, "1")
     _title("A second model beside it")
-    stage.command("push", props.parity, "--to", "kind=camera", "--wait")
+    stage.command("push", props.parity, "--to", "kind=camera", *WAIT)
     _title("Version 2 of the first")
-    stage.command("push", props.digits_2, "--to", "all", "--wait")
+    stage.command("push", props.digits_2, "--to", "all", *WAIT)
     _answered(traffic, "2")
     _title("Version 3, with one block of weights inverted on purpose: every device must refuse it")
-    stage.command("push", props.digits_3, "--to", "all", "--wait", status=ROLLED_BACK)
+    stage.command("push", props.digits_3, "--to", "all", *WAIT, status=ROLLED_BACK)
     _title("The second model goes")
-    stage.command("remove", "parity", "--to", "all", "--wait")
+    stage.command("remove", "parity", "--to", "all", *WAIT)
     _no_failures(traffic)
 
 
