@@ -1,0 +1,1 @@
+"""From the canonical graph to the files that runtimes load."""

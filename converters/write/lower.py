@@ -1,0 +1,69 @@
+"""The lowest opset that can express a graph, and the graph in it."""
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from converters.write.rewrites import REWRITES
+from converters.write.versions import FLOOR, droppable, older, schema, since
+
+_STANDARD = {"", "ai.onnx"}
+
+
+def lower(model: ir.Model) -> int:
+    """Bring a graph of opset 20 to the lowest opset that expresses it, in place.
+
+    Returns:
+        That opset, from 11 to 20.
+    """
+    nodes = [node for node in all_nodes(model.graph) if node.domain in _STANDARD]
+    opset = max([FLOOR, *(lowest(node) for node in nodes)])
+    for node in nodes:
+        _bring_down(node, opset)
+    model.opset_imports[""] = opset
+    drop_unused(model.graph)
+    return opset
+
+
+def all_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
+    """Every node, those of nested bodies too."""
+    yield from ir.traversal.RecursiveGraphIterator(graph)
+
+
+def lowest(node: ir.Node) -> int:
+    """The lowest opset in which this node, perhaps spelled in another way, computes the same."""
+    version = since(node)
+    while version > FLOOR:
+        step = older(node, version)
+        if step is not None:
+            version = step
+            continue
+        rewrite = REWRITES.get((node.op_type, version))
+        return rewrite.lower if rewrite is not None and rewrite.applies(node) else version
+    return version
+
+
+def _bring_down(node: ir.Node, opset: int) -> None:
+    version = since(node)
+    while version > opset:
+        step = older(node, version)
+        if step is None:
+            REWRITES[node.op_type, version].apply(node, opset)
+            break
+        version = step
+    if node.graph is not None:
+        _drop_unknown_attributes(node, opset)
+
+
+def _drop_unknown_attributes(node: ir.Node, opset: int) -> None:
+    """Attributes that came later, at values that say nothing."""
+    known = schema(node.op_type, opset).attributes
+    for name in [name for name in node.attributes if name not in known and droppable(node, name)]:
+        node.attributes.pop(name)
+
+
+def drop_unused(graph: ir.Graph) -> None:
+    """Initialisers that nothing reads any more."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del graph.initializers[name]
