@@ -1,8 +1,9 @@
 """The Python face of the converters: `load_model` and `quantize_model`."""
 
-import tempfile
+import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,14 @@ from converters.measure.intervals import Interval
 from converters.pack import Card, pack
 from converters.request import DEFAULT_BUDGET, DEFAULT_VERSION, Request, check_budget, check_data, check_precision
 from converters.source import Source
+from converters.workspace import Workspace, disk_full_named
 from lepton_edge import durable
 from lepton_edge.bundle.binding import Array
 from lepton_edge.bundle.manifest import Metric, ModelSignature
 from lepton_edge.errors import BudgetError, DataError, NotYetSupportedError, UsageError
 from lepton_edge.names import check_name
 from lepton_edge.preprocess.spec import load_preprocess
+from lepton_edge.progress import Progress, quiet
 from lepton_edge.runtimes import Session
 
 _LATER_FORMATS = {".tflite", ".h5", ".keras", ".pt2", ".pt", ".pth"}
@@ -36,17 +39,34 @@ class Model:
     """A float model, or what `quantize_model` made of one."""
 
     def __init__(
-        self, source: Source, artifacts: Sequence[Artifact], *, card: Card, measured: Measured | None = None
+        self, source: Source, *, card: Card, workspace: Workspace | None = None, measured: Measured | None = None
     ) -> None:
-        """Use `load_model` or `quantize_model`."""
+        """Use `load_model` or `quantize_model`.
+
+        Args:
+            source: the float model.
+            card: preprocessing and labels for a bundle.
+            workspace: where the artifacts of `measured` lie; it lives as long as the model does.
+            measured: what quantisation found; None for a float model.
+        """
         self.source = source
-        self._artifacts = list(artifacts)
         self._card = card
+        self._workspace = workspace or Workspace()
         self._measured = measured
-        self._session: Session | None = None
 
     def __repr__(self) -> str:
         return f"<lepton_edge model {self.source.where!r}: {', '.join(self.variants)}>"
+
+    @cached_property
+    def _artifacts(self) -> list[Artifact]:
+        """The files, the best first; that of a float model is written when it is first asked for."""
+        if self._measured:
+            return [one.artifact for one in ranked(self._measured.judged)]
+        return [source_artifact(self.source, self._workspace.path)]
+
+    @cached_property
+    def _session(self) -> Session:
+        return self._artifacts[0].open(self.signature)
 
     @property
     def signature(self) -> ModelSignature:
@@ -93,9 +113,6 @@ class Model:
             DataError: names, shapes or types that do not fit.
             SelfTestError: the runtime failed.
         """
-        if self._session is None:
-            with tempfile.TemporaryDirectory(prefix="lepton-edge-") as folder:
-                self._session = self._artifacts[0].open(Path(folder), self.signature)
         inputs = self._named(x)
         batches = isinstance(self.signature.inputs[0].shape[0], str)
         outputs = self._session.run(inputs) if batches else self._session.run_samples(inputs)
@@ -121,7 +138,8 @@ class Model:
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".onnx":
-            durable.write(path, self._chosen(variant).data)
+            with self._chosen(variant).path.open("rb") as file, durable.replacing(path) as out:
+                shutil.copyfileobj(file, out)
             return path
         if suffix == ".lep":
             self._save_bundle(path, name or path.stem, version)
@@ -179,7 +197,7 @@ def load_model(
     """
     del inputs, trust
     imported = import_model(source, shapes=shapes)
-    return Model(imported, [source_artifact(imported)], card=Card("", ""))
+    return Model(imported, card=Card("", ""))
 
 
 def quantize_model(
@@ -193,6 +211,7 @@ def quantize_model(
     calibration_data: object = None,
     preprocess: str | Path | None = None,
     seed: int = 0,
+    progress: Progress = quiet,
 ) -> Model:
     """Make a model int8.
 
@@ -207,6 +226,7 @@ def quantize_model(
         calibration_data: data of its own for calibration.
         preprocess: preprocess.toml, for data that are files.
         seed: chooses the samples of each side.
+        progress: told how far it is.
 
     Returns:
         The quantised model. Where there is nothing to quantise, the float model, with a warning.
@@ -233,11 +253,15 @@ def quantize_model(
     source = model.source if isinstance(model, Model) else import_model(model)
     steps, postprocess = load_preprocess(request.preprocess) if request.preprocess else ([], [])
     card = Card("", "", steps=steps, postprocess=postprocess)
-    measured = measure(source, request, card, note=lambda _: None)
-    return _best_of(measured, request, card)
+    workspace = Workspace()
+    with disk_full_named(workspace.path):
+        measured = measure(lambda: source, request, card, workspace.path, note=lambda _: None, progress=progress)
+    _tell(measured, request)
+    return Model(source, card=card, workspace=workspace, measured=measured)
 
 
-def _best_of(measured: Measured, request: Request, card: Card) -> Model:
+def _tell(measured: Measured, request: Request) -> None:
+    """Raise or warn as the outcome asks. Raises BudgetError."""
     if measured.hopeless:
         raise BudgetError(measured.reason())
     if measured.reason():
@@ -245,5 +269,3 @@ def _best_of(measured: Measured, request: Request, card: Card) -> Model:
     if request.data is not None:
         for text in measured.warnings(request):
             warnings.warn(text, stacklevel=3)
-    artifacts = [one.artifact for one in ranked(measured.judged)]
-    return Model(measured.source, artifacts, card=card, measured=measured)

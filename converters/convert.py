@@ -12,23 +12,28 @@ from converters.data.open import read_class_names
 from converters.importers import import_model
 from converters.job import Measured, measure
 from converters.judged import to_outcome
-from converters.measure.memory import peak_rss_bytes
+from converters.measure.memory import bound_heap, peak_rss_bytes
 from converters.outcome import Outcome, SourceOutcome, SplitOutcome
 from converters.pack import Card, pack, versions
 from converters.report.page import render
 from converters.request import Request, check_request
+from converters.workspace import Workspace, disk_full_named
 from lepton_edge import durable
 from lepton_edge.preprocess.spec import load_preprocess
+from lepton_edge.progress import Progress, quiet
 
 Note = Callable[[str], None]
 
 
-def convert(request: Request, *, note: Note = lambda _: None) -> Outcome:
+def convert(request: Request, *, note: Note = lambda _: None, progress: Progress = quiet) -> Outcome:
     """Convert a model; see INTERFACE for what each outcome means.
+
+    For the rest of the process large freed blocks go straight back to the system (`bound_heap`).
 
     Args:
         request: what the user asked.
-        note: told about progress, one line each.
+        note: told what begins, one line each.
+        progress: told how far it is.
 
     Returns:
         The outcome; where its `kept` is False nothing was written but the report.
@@ -41,11 +46,25 @@ def convert(request: Request, *, note: Note = lambda _: None) -> Outcome:
     started = time.monotonic()
     check_request(request)
     card = _card(request)
-    source = import_model(request.model, shapes=request.shapes)
-    note(f"{source.where}: {source.format}, {source.size_bytes} bytes")
-    measured = measure(source, request, card, note=note)
+    bound_heap()
+    with Workspace() as workspace, disk_full_named(workspace.path):
+        measured = measure(
+            lambda: import_model(request.model, shapes=request.shapes),
+            request,
+            card,
+            workspace.path,
+            note=note,
+            progress=progress,
+        )
+        return _write(measured, request, card, started)
+
+
+def _write(measured: Measured, request: Request, card: Card, started: float) -> Outcome:
+    """Write the bundle, where one is kept, and the report."""
     outcome = _outcome(measured, request)
-    bundle = pack(source, measured.judged, measured.inputs, measured.evaluation, card=card) if outcome.kept else None
+    bundle = None
+    if outcome.kept:
+        bundle = pack(measured.source, measured.judged, measured.inputs, measured.evaluation, card=card)
     outcome = _clocked(outcome, started)
     page = render(outcome, measured.evaluation, card.labels)
     if bundle:

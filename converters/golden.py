@@ -1,7 +1,5 @@
 """golden.npz and each variant's tolerance: what a file gave here, and how much healthy machines may differ from it."""
 
-from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -45,14 +43,24 @@ class Proof(NamedTuple):
 def golden_inputs(data: Dataset | None, signature: ModelSignature, *, seed: int) -> Arrays:
     """Choose GOLDEN_COUNT inputs, spread over the classes; random ones by the signature where there are no data.
 
-    Fewer samples than that are repeated in turn.
+    Fewer samples than that are repeated in turn. Where samples differ in shape (an open axis), those of the commonest
+    shape are taken.
     """
     if data is None:
         rng = np.random.default_rng(seed)
         return {spec.name: _random_input(spec, rng) for spec in signature.inputs}
     chosen = choose_spread(data.labels, len(data), GOLDEN_COUNT, seed=seed)
-    samples = [data.inputs(chosen[index % len(chosen)]) for index in range(GOLDEN_COUNT)]
+    alike = _commonest_shape([data.inputs(index) for index in chosen])
+    samples = [alike[index % len(alike)] for index in range(GOLDEN_COUNT)]
     return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _commonest_shape(samples: list[Arrays]) -> list[Arrays]:
+    """The largest group of samples of one shape; the first of the largest."""
+    groups: dict[tuple[tuple[int, ...], ...], list[Arrays]] = {}
+    for sample in samples:
+        groups.setdefault(tuple(array.shape for array in sample.values()), []).append(sample)
+    return max(groups.values(), key=len)
 
 
 def _random_input(spec: TensorSpec, rng: np.random.Generator) -> Array:
@@ -66,26 +74,35 @@ def _random_input(spec: TensorSpec, rng: np.random.Generator) -> Array:
     return rng.integers(0, 2, shape).astype(spec.dtype)
 
 
-def prove(artifact: Artifact, signature: ModelSignature, inputs: Arrays, folder: Path) -> Proof:
+def prove(artifact: Artifact, signature: ModelSignature, inputs: Arrays) -> Proof:
     """Run one file in every way that this host has, and derive the tolerance from how much the ways differ.
+
+    One session is open at a time: a session holds the weights again, in the kernels' own order.
 
     Raises:
         SelfTestError: the runtime does not take the file.
     """
-    session = artifact.open(folder, signature)
-    outputs = session.run_samples(inputs)
-    # The same session again: a random operator repeats itself in a fresh one, so only this shows it.
-    ways = [session, *_other_ways(artifact, signature, folder)]
-    spread = max(distance(outputs, way.run_samples(inputs)) for way in ways)
+    outputs, repeated = _run_twice(artifact, signature, inputs)
+    others = (way(artifact, signature, inputs) for way in (_two_threads, _unfused))
+    spread = max(distance(outputs, other) for other in (repeated, *others) if other is not None)
     floor = FLOORS.get(artifact.precision, QUANTISED_FLOOR)
     return Proof(outputs, spread, max(floor, SAFETY * spread))
 
 
-def _other_ways(artifact: Artifact, signature: ModelSignature, folder: Path) -> list[Session]:
-    """The same file with two threads, and with the kernels that stand in the graph (no fusion)."""
-    file, variant = artifact.write(folder), artifact.variant(signature)
-    ways = [artifact.open(folder, signature, threads=2)]
-    # Some operators have a kernel only in their fused form; then there is no second way to compare with.
-    with suppress(SelfTestError):
-        ways.append(Session(open_plain(file, threads=1, optimise=False), signature, variant))
-    return ways
+def _run_twice(artifact: Artifact, signature: ModelSignature, inputs: Arrays) -> tuple[Arrays, Arrays]:
+    """One session, twice: a random operator repeats itself in a fresh session, so only this shows it."""
+    session = artifact.open(signature)
+    return session.run_samples(inputs), session.run_samples(inputs)
+
+
+def _two_threads(artifact: Artifact, signature: ModelSignature, inputs: Arrays) -> Arrays:
+    return artifact.open(signature, threads=2).run_samples(inputs)
+
+
+def _unfused(artifact: Artifact, signature: ModelSignature, inputs: Arrays) -> Arrays | None:
+    """With the kernels that stand in the graph; None where an operator has a kernel only in its fused form."""
+    try:
+        plain = open_plain(artifact.path, threads=1, optimise=False)
+    except SelfTestError:
+        return None
+    return Session(plain, signature, artifact.variant(signature)).run_samples(inputs)

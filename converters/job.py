@@ -1,24 +1,33 @@
-"""The work behind `convert` and `quantize_model`: part the data, quantise, evaluate, prove, judge. Writes nothing."""
+"""The work behind `convert` and `quantize_model`: part the data, quantise, evaluate, prove, judge.
 
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+Writes to a workspace alone.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
+import onnx
+
+from converters.artifact import Artifact, in_groups
 from converters.data.dataset import Dataset, Subset
 from converters.data.open import open_data
 from converters.data.split import DEFAULT_CALIBRATION, choose_spread, split_samples
+from converters.data.watched import Watched
 from converters.decide import not_proven
 from converters.golden import golden_inputs
 from converters.judged import Judged, Terms, judge_artifacts
 from converters.measure.accuracy import Evaluation, evaluate, fingerprint
+from converters.measure.memory import release_memory
 from converters.measure.metrics import RateMetric, find_metric
 from converters.pack import Card
 from converters.quantize.artifacts import Made, make_artifacts
 from converters.request import Request
 from converters.source import Source
 from lepton_edge.bundle.binding import Arrays
-from lepton_edge.errors import DataError
+from lepton_edge.bundle.manifest import ModelSignature
+from lepton_edge.progress import Progress, quiet
 
 Note = Callable[[str], None]
 
@@ -37,7 +46,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Measured:
-    """All that is known when the decision falls."""
+    """All that is known when the decision falls.
+
+    source: as imported, but for the graph, which is empty by then: memory is for the sessions.
+    """
 
     source: Source
     samples: Samples
@@ -84,13 +96,13 @@ class Measured:
         return found + [doubt for doubt in doubts if doubt]
 
 
-def _samples(source: Source, request: Request, card: Card) -> Samples:
+def _samples(signature: ModelSignature, request: Request, card: Card) -> Samples:
     """Open and part the data. Raises DataError where nothing would be left on a side."""
     if request.data is None:
         return Samples(None, None)
 
     def opened(data: object) -> Dataset:
-        return open_data(data, source.signature, steps=card.steps, class_names=card.labels)
+        return open_data(data, signature, steps=card.steps, class_names=card.labels)
 
     data = opened(request.data)
     if request.calibration_data is not None:
@@ -102,36 +114,73 @@ def _samples(source: Source, request: Request, card: Card) -> Samples:
     return Samples(split.calibration, split.evaluation)
 
 
-def measure(source: Source, request: Request, card: Card, *, note: Note) -> Measured:
+def measure(
+    load: Callable[[], Source], request: Request, card: Card, folder: Path, *, note: Note, progress: Progress = quiet
+) -> Measured:
     """Do all the work that the request asks for.
+
+    Args:
+        load: imports the model. Called here, so that nobody else holds the weights when sessions need the memory.
+        request: what the user asked.
+        card: labels and preprocessing.
+        folder: a workspace; the artifacts lie there.
+        note: told what begins, one line each.
+        progress: told how far it is.
 
     Raises:
         ModelError, DataError, NotYetSupportedError, UsageError: a model, data or metric that cannot be used.
     """
-    samples = _samples(source, request, card)
+    source = load()
+    note(f"{source.where}: {source.format}, {source.size_bytes} bytes")
+    samples = _samples(source.signature, request, card)
     labelled = samples.evaluation is not None and samples.evaluation.labels is not None
     metric = find_metric(request.metric, labelled=labelled) if samples.evaluation else None
     if samples.calibration:
         note(f"calibrating on {len(samples.calibration)} samples")
-    made = make_artifacts(source, samples.calibration)
+    made = make_artifacts(source, samples.calibration, folder)
+    source = replace(source, model=onnx.ModelProto())
+    release_memory()
     evaluation = None
     if samples.evaluation and metric:
         note(f"evaluating {len(made.artifacts)} variants on {len(samples.evaluation)} samples ({metric.name})")
-        evaluation = _evaluate(source, made, samples, metric)
+        known = _fingerprints(samples.calibration)
+        evaluation = evaluate_artifacts(
+            made.artifacts, source.signature, samples.evaluation, metric, exclude=known, progress=progress
+        )
     inputs = golden_inputs(samples.golden(), source.signature, seed=request.seed)
-    note("proving and timing")
+    note("proving and timing" if request.benchmark else "proving")
     terms = Terms(budget=request.budget if evaluation else None, keep_all=request.keep_all, benchmark=request.benchmark)
-    judged = judge_artifacts(made.artifacts, source.signature, inputs, evaluation, terms=terms, prepared=made.prepared)
+    judged = judge_artifacts(
+        made.artifacts, source.signature, inputs, evaluation, terms=terms, prepared=made.prepared, progress=progress
+    )
     return Measured(source, samples, made, judged, evaluation, inputs)
 
 
-def _evaluate(source: Source, made: Made, samples: Samples, metric: RateMetric) -> Evaluation:
-    """Run the evaluation samples through every artifact, the float one first among them."""
-    if samples.evaluation is None:
-        raise DataError("no samples to evaluate with")
-    calibration = samples.calibration
-    exclude = {fingerprint(calibration.inputs(i)) for i in range(len(calibration))} if calibration else set()
-    with tempfile.TemporaryDirectory(prefix="lepton-edge-") as scratch:
-        sessions = {artifact.name: artifact.open(Path(scratch), source.signature) for artifact in made.artifacts}
-    reference = sessions.pop(made.artifacts[0].name)
-    return evaluate(samples.evaluation, reference, sessions, metric, exclude=exclude)
+def _fingerprints(calibration: Dataset | None) -> set[bytes]:
+    return {fingerprint(calibration.inputs(i)) for i in range(len(calibration))} if calibration else set()
+
+
+def evaluate_artifacts(
+    artifacts: Sequence[Artifact],
+    signature: ModelSignature,
+    data: Dataset,
+    metric: RateMetric,
+    *,
+    exclude: Collection[bytes] = (),
+    progress: Progress = quiet,
+) -> Evaluation:
+    """Run the samples through every artifact, the float one first among them.
+
+    Files that are large together are loaded in pairs with the float one, which then runs once a pair.
+    """
+    groups, done = in_groups(artifacts), count(1)
+    total = len(groups) * len(data)
+    watched = Watched(data, lambda: progress("evaluating", next(done), total))
+    parts = []
+    for group in groups:
+        sessions = {artifact.name: artifact.open(signature) for artifact in group}
+        reference = sessions.pop(group[0].name)
+        parts.append(evaluate(watched, reference, sessions, metric, exclude=exclude))
+        del sessions, reference
+        release_memory()
+    return replace(parts[0], variants={name: marks for part in parts for name, marks in part.variants.items()})

@@ -1,7 +1,6 @@
 """Artifacts with all that was measured of them, and the stage that measures."""
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,20 +8,19 @@ from typing import Any
 import msgspec
 import onnx
 
-from converters.artifact import Artifact
+from converters.artifact import Artifact, in_groups
 from converters.decide import Facts, Verdict, judge
 from converters.golden import LIMIT, Proof, prove
 from converters.measure.accuracy import Evaluation
 from converters.measure.blame import Blame, blame_layers
 from converters.measure.latency import measure_latency, summarise
-from converters.measure.memory import measure_memory
+from converters.measure.memory import measure_memory, release_memory
 from converters.outcome import VariantOutcome
 from converters.quantize.profiles import STATIC, Profile, host_flags, native_static
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.manifest import Latency, ModelSignature, Variant
 from lepton_edge.errors import ModelError
-
-Note = Callable[[str], None]
+from lepton_edge.progress import Progress, quiet
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,8 @@ def judge_artifacts(
     evaluation: Evaluation | None,
     *,
     terms: Terms,
-    prepared: onnx.ModelProto | None = None,
+    prepared: Path | None = None,
+    progress: Progress = quiet,
 ) -> list[Judged]:
     """Prove, time and judge every artifact.
 
@@ -68,18 +67,18 @@ def judge_artifacts(
         inputs: the golden inputs.
         evaluation: what each variant did on the user's data; None where nothing was evaluated.
         terms: the budget and what else decides.
-        prepared: the float graph behind the quantised ones, to name layers in.
+        prepared: the file of the float graph behind the quantised ones, to name layers in.
+        progress: told after each proof, and during the timing.
 
     Raises:
         SelfTestError: the runtime does not take a file.
         ModelError: the source model gives no finite or no repeatable outputs, so nothing can be proven of it.
     """
-    with tempfile.TemporaryDirectory(prefix="lepton-edge-") as scratch:
-        folder = Path(scratch)
-        proofs = {artifact.name: prove(artifact, signature, inputs, folder) for artifact in artifacts}
-        _check_source(proofs[artifacts[0].name])
-        latencies = _time(artifacts, signature, inputs, folder) if terms.benchmark else {}
-        memory = {artifact.name: measure_memory(artifact.write(folder)) for artifact in artifacts}
+    proofs = _prove(artifacts, signature, inputs, progress)
+    _check_source(proofs[artifacts[0].name])
+    latencies = _time(artifacts, signature, inputs, progress) if terms.benchmark else {}
+    release_memory()
+    memory = {artifact.name: measure_memory(artifact.path) for artifact in artifacts}
     native = {artifact.name for artifact in artifacts if artifact.is_source or artifact.profile is _native_profile()}
     judged = [
         Judged(
@@ -93,6 +92,17 @@ def judge_artifacts(
         for artifact in artifacts
     ]
     return [_with_blame(one, prepared, inputs) for one in _follow_the_native(judged)]
+
+
+def _prove(
+    artifacts: Sequence[Artifact], signature: ModelSignature, inputs: Arrays, progress: Progress
+) -> dict[str, Proof]:
+    proofs = {}
+    for done, artifact in enumerate(artifacts, start=1):
+        proofs[artifact.name] = prove(artifact, signature, inputs)
+        release_memory()
+        progress("proving", done, len(artifacts))
+    return proofs
 
 
 def _check_source(proof: Proof) -> None:
@@ -113,15 +123,20 @@ def _native_profile() -> Profile | None:
 
 
 def _time(
-    artifacts: Sequence[Artifact], signature: ModelSignature, inputs: Arrays, folder: Path
+    artifacts: Sequence[Artifact], signature: ModelSignature, inputs: Arrays, progress: Progress
 ) -> dict[str, list[Latency]]:
-    sessions = {artifact.name: artifact.open(folder, signature) for artifact in artifacts}
-    times = measure_latency(sessions, inputs)
-    base = times[artifacts[0].name]
-    return {
-        artifact.name: [summarise(times[artifact.name], base, runtime=artifact.profile.runtime, threads=1)]
-        for artifact in artifacts
-    }
+    """Interleaved with the float model: all together where they are small, else each alone with it."""
+    plain = artifacts[0]
+    found: dict[str, list[Latency]] = {}
+    for group in in_groups(artifacts):
+        sessions = {artifact.name: artifact.open(signature) for artifact in group}
+        times = measure_latency(sessions, inputs, progress=progress)
+        for artifact in group:
+            summary = summarise(times[artifact.name], times[plain.name], runtime=artifact.profile.runtime, threads=1)
+            found.setdefault(artifact.name, [summary])
+        del sessions
+        release_memory()
+    return found
 
 
 def _verdict(
@@ -155,10 +170,10 @@ def _follow_the_native(judged: list[Judged]) -> list[Judged]:
     return [replace(one, verdict=verdict) if one.name in forms and one.verdict.kept else one for one in judged]
 
 
-def _with_blame(one: Judged, prepared: onnx.ModelProto | None, inputs: Arrays) -> Judged:
+def _with_blame(one: Judged, prepared: Path | None, inputs: Arrays) -> Judged:
     if prepared is None or not one.verdict.over_budget:
         return one
-    return replace(one, blame=blame_layers(prepared, one.artifact.data, inputs))
+    return replace(one, blame=blame_layers(onnx.load(prepared), one.artifact.read(), inputs))
 
 
 def ranked(judged: Sequence[Judged]) -> list[Judged]:
@@ -189,7 +204,7 @@ def to_outcome(one: Judged, evaluation: Evaluation | None, *, written: bool) -> 
         precision=artifact.precision,
         profile=artifact.profile.name,
         file=artifact.file if one.verdict.kept and written else "",
-        bytes=len(artifact.data),
+        bytes=artifact.size,
         int8_macs=artifact.int8_macs,
         latency=one.latency,
         memory=one.memory,
@@ -198,6 +213,7 @@ def to_outcome(one: Judged, evaluation: Evaluation | None, *, written: bool) -> 
         kept=one.verdict.kept and written,
         reason=one.verdict.reason or ("" if written else "no bundle was written"),
         blame=one.blame,
+        kept_float=list(artifact.notes),
         **_measured(one, evaluation),
     )
 

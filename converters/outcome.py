@@ -18,6 +18,14 @@ class SourceOutcome(Record, frozen=True, kw_only=True):
     metric: Metric | None = None
 
 
+class KeptFloat(Record, frozen=True, kw_only=True):
+    """An operator that stays float in a quantised variant. node: its name in the canonical graph."""
+
+    node: str
+    operator: str
+    reason: str
+
+
 class VariantOutcome(Record, frozen=True, kw_only=True):
     """One variant, kept or refused.
 
@@ -29,6 +37,7 @@ class VariantOutcome(Record, frozen=True, kw_only=True):
         speed: "measured", or "unmeasured" where this host is not of the variant's profile.
         reason: why it was refused, "" where it is kept.
         blame: the layers that add the most error, for a variant over its budget.
+        kept_float: operators that stay float in it.
     """
 
     name: str
@@ -51,6 +60,7 @@ class VariantOutcome(Record, frozen=True, kw_only=True):
     kept: bool = True
     reason: str = ""
     blame: list[Blame] = []
+    kept_float: list[KeptFloat] = []
 
 
 class SplitOutcome(Record, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from converters.judged import Judged, ranked, to_variant
 from converters.measure.accuracy import Evaluation
@@ -57,7 +58,7 @@ def pack(
     kept = ranked(judged)
     floats = next(one for one in judged if one.artifact.is_source)
     golden = Golden(inputs, floats.proof.outputs, {one.name: one.proof.outputs for one in kept})
-    files = {one.artifact.file: one.artifact.data for one in kept}
+    files: dict[str, bytes | Path] = {one.artifact.file: one.artifact.path for one in kept}
     files[GOLDEN] = golden.to_bytes()
     manifest = Manifest(
         name=card.name,
@@ -69,6 +70,6 @@ def pack(
         preprocess=list(card.steps),
         postprocess=list(card.postprocess),
         labels=list(card.labels),
-        source={"format": source.format, "sha256": source.sha256(), **versions()},
+        source={"format": source.format, "sha256": source.sha256, **versions()},
     )
     return Bundle.create(manifest, files)

@@ -1,6 +1,5 @@
 """A model as its importer gives it: one ONNX graph, its signature, and where it came from."""
 
-import hashlib
 from dataclasses import dataclass
 
 import onnx
@@ -18,6 +17,7 @@ class Source:
         format: what it was imported from ("onnx").
         where: how messages name it (a path, mostly).
         size_bytes: of the source file and the external data beside it.
+        sha256: of the source file.
     """
 
     model: onnx.ModelProto
@@ -25,11 +25,9 @@ class Source:
     format: str
     where: str
     size_bytes: int
+    sha256: str = ""
 
     def to_bytes(self) -> bytes:
         """The float ONNX file; equal models give equal bytes."""
         data: bytes = self.model.SerializeToString(deterministic=True)
         return data
-
-    def sha256(self) -> str:
-        return hashlib.sha256(self.to_bytes()).hexdigest()

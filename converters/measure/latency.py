@@ -1,13 +1,14 @@
 """Latency of several files in one run, interleaved: what disturbs the machine disturbs all of them alike."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.manifest import Latency
 from lepton_edge.cpu import this_cpu
+from lepton_edge.progress import Progress, quiet
 from lepton_edge.runtimes import Session, runtimes
 
 WARM_UP = 5
@@ -17,7 +18,12 @@ BUDGET_S = 3.0
 
 
 def measure_latency(
-    sessions: Mapping[str, Session], inputs: Arrays, *, budget_s: float = BUDGET_S
+    sessions: Mapping[str, Session],
+    inputs: Arrays,
+    *,
+    budget_s: float = BUDGET_S,
+    max_rounds: int = MAX_ROUNDS,
+    progress: Progress = quiet,
 ) -> dict[str, list[float]]:
     """Time single inferences, one of each file in turn.
 
@@ -25,6 +31,8 @@ def measure_latency(
         sessions: by name.
         inputs: samples by input name, the first axis the samples; taken in turn, one a round.
         budget_s: about how long all rounds may take together, in seconds.
+        max_rounds: at most; MIN_ROUNDS of them are done whatever they take.
+        progress: told the percentage done.
 
     Returns:
         Seconds, one a round, by name.
@@ -36,17 +44,20 @@ def measure_latency(
             session.run(samples[0])
     times: dict[str, list[float]] = {name: [] for name in sessions}
     start = time.perf_counter()
-    for round_index in range(MAX_ROUNDS):
-        if round_index >= MIN_ROUNDS and time.perf_counter() - start > budget_s:
+    for round_index in range(max_rounds):
+        spent = (time.perf_counter() - start) / budget_s
+        if round_index >= MIN_ROUNDS and spent > 1:
             break
+        progress("timing", int(100 * min(1.0, max(spent, round_index / max_rounds))), 100)
         for name, session in sessions.items():
             before = time.perf_counter()
             session.run(samples[round_index % count])
             times[name].append(time.perf_counter() - before)
+    progress("timing", 100, 100)
     return times
 
 
-def summarise(times: list[float], float_times: list[float], *, runtime: str, threads: int) -> Latency:
+def summarise(times: Sequence[float], float_times: Sequence[float], *, runtime: str, threads: int) -> Latency:
     """The manifest's entry: quantiles in milliseconds."""
     return Latency(
         runtime=runtime,
@@ -54,6 +65,7 @@ def summarise(times: list[float], float_times: list[float], *, runtime: str, thr
         provider="CPU",
         threads=threads,
         p50_ms=round(1e3 * float(np.quantile(times, 0.5)), 4),
+        p90_ms=round(1e3 * float(np.quantile(times, 0.9)), 4),
         p99_ms=round(1e3 * float(np.quantile(times, 0.99)), 4),
         float_p50_ms=round(1e3 * float(np.quantile(float_times, 0.5)), 4),
         place=this_cpu().model,

@@ -3,6 +3,7 @@
 A process's peak never falls, so each file needs a fresh one.
 """
 
+import ctypes
 import resource
 import subprocess
 import sys
@@ -14,6 +15,28 @@ import onnxruntime
 
 _KIB = 1 if sys.platform == "darwin" else 1024
 TIMEOUT_S = 120.0
+_M_MMAP_THRESHOLD = -3
+_LARGE = 1 << 20
+"""Bytes from which on a block is a mapping of its own during a conversion."""
+
+
+def bound_heap() -> None:
+    """Let every large block go back to the system when it is freed, for the rest of this process.
+
+    glibc raises its threshold for that up to 32 MB as blocks are freed, and then keeps what closed sessions held
+    (measured: a second session on a 340 MB file peaks at 2.3x the file, with the threshold fixed at 1.0x). Does
+    nothing where the C library is another.
+
+    Source: mallopt(3), M_MMAP_THRESHOLD.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system (malloc_trim(3)); does nothing where the C library is another."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int:

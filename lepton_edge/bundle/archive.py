@@ -5,24 +5,36 @@ once, named safely, and no larger than the file itself; all this is checked befo
 """
 
 import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from lepton_edge.bundle.manifest import MANIFEST, MAX_MANIFEST, is_safe_path
 from lepton_edge.errors import BundleError
+from lepton_edge.wire.chunks import CHUNK_SIZE
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 MAX_ENTRIES = 4096
 
 
-def write_archive(out: BinaryIO, files: dict[str, bytes]) -> None:
-    """Write the zip of `files` (path -> content)."""
+class Content(NamedTuple):
+    """What goes into one entry: its size in bytes, and the bytes in pieces."""
+
+    size: int
+    pieces: Iterable[bytes]
+
+
+def write_archive(out: BinaryIO, files: Mapping[str, Content]) -> None:
+    """Write the zip of `files` (path -> content), holding one piece at a time."""
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(files):
             info = zipfile.ZipInfo(path, date_time=_DATE)
             info.external_attr = 0o644 << 16
             info.create_system = 3
-            archive.writestr(info, files[path])
+            info.file_size = files[path].size
+            with archive.open(info, "w") as entry:
+                for piece in files[path].pieces:
+                    entry.write(piece)
 
 
 class ArchiveReader:
@@ -68,11 +80,16 @@ class ArchiveReader:
 
     def read(self, name: str) -> bytes:
         """Raises BundleError where the entry is missing or damaged."""
+        return b"".join(self.pieces(name))
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The entry's bytes, CHUNK_SIZE at a time. Raises BundleError where it is missing or damaged."""
         if name not in self._sizes:
             raise BundleError(f"{self._path}: {name} is missing")
         try:
-            with zipfile.ZipFile(self._path) as archive:
-                return archive.read(name)
+            with zipfile.ZipFile(self._path) as archive, archive.open(name) as entry:
+                while piece := entry.read(CHUNK_SIZE):
+                    yield piece
         except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as cause:
             raise BundleError(f"{self._path}: {name} is damaged ({cause})") from cause
         except OSError as cause:
@@ -97,6 +114,12 @@ class FolderReader:
         return found
 
     def read(self, name: str) -> bytes:
+        return b"".join(self.pieces(name))
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The file's bytes, CHUNK_SIZE at a time. Raises BundleError where it is missing."""
         if name not in self.sizes():
             raise BundleError(f"{self._path}: {name} is missing")
-        return (self._path / name).read_bytes()
+        with (self._path / name).open("rb") as file:
+            while piece := file.read(CHUNK_SIZE):
+                yield piece

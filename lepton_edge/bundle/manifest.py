@@ -83,7 +83,10 @@ class Metric(Record, frozen=True, kw_only=True):
 
 
 class Latency(Record, frozen=True, kw_only=True):
-    """A measured latency in milliseconds, and the float model's in the same run. place: where it was measured."""
+    """A measured latency in milliseconds, and the float model's in the same run.
+
+    place: where it was measured. p90_ms: None where a device or an older version did not tell.
+    """
 
     runtime: str
     version: str
@@ -93,6 +96,7 @@ class Latency(Record, frozen=True, kw_only=True):
     p99_ms: float
     float_p50_ms: float
     place: str = ""
+    p90_ms: float | None = None
 
 
 class Variant(Record, frozen=True, kw_only=True):

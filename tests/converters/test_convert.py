@@ -134,7 +134,7 @@ def test_nothing_to_quantise_keeps_float_and_says_so(tmp_path: Path) -> None:
 def test_int8_that_is_not_faster_here_leaves_float_alone(
     conv_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow_int8(sessions: dict[str, object], _: object) -> dict[str, list[float]]:
+    def slow_int8(sessions: dict[str, object], *_: object, **__: object) -> dict[str, list[float]]:
         return {name: [1e-3 if name == "float32-onnx" else 2e-3] * 20 for name in sessions}
 
     monkeypatch.setattr(judged, "measure_latency", slow_int8)

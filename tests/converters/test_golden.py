@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from converters.artifact import Artifact, source_artifact
+from converters.artifact import onnx_artifact, source_artifact
 from converters.data.npz import from_arrays
 from converters.golden import golden_inputs, prove
 from converters.importers import import_model
@@ -136,8 +136,7 @@ def test_few_samples_are_repeated(tmp_path: Path) -> None:
 def test_tolerance_is_twice_the_spread_with_a_floor(tmp_path: Path) -> None:
     source = import_model(models.conv_net())
     inputs = golden_inputs(None, source.signature, seed=0)
-    plain = prove(source_artifact(source), source.signature, inputs, tmp_path)
+    plain = prove(source_artifact(source, tmp_path), source.signature, inputs)
     assert plain.tolerance == max(1e-3, 2 * plain.spread)
-    (tmp_path / "int8").mkdir()
-    called_int8 = Artifact(profile=FLOAT, precision="int8", data=source.to_bytes())
-    assert prove(called_int8, source.signature, inputs, tmp_path / "int8").tolerance == 0.05
+    called_int8 = onnx_artifact(source.model, FLOAT, "int8", tmp_path)
+    assert prove(called_int8, source.signature, inputs).tolerance == 0.05

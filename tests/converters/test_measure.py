@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from converters.artifact import source_artifact
@@ -28,7 +29,7 @@ def source() -> Source:
 
 @pytest.fixture
 def session(source: Source, tmp_path: Path) -> Session:
-    return source_artifact(source).open(tmp_path, source.signature)
+    return source_artifact(source, tmp_path).open(source.signature)
 
 
 def labelled(source: Source, session: Session, *, wrong: int) -> dict[str, np.ndarray]:
@@ -50,7 +51,7 @@ def test_the_source_against_itself_loses_nothing(source: Source, session: Sessio
 def test_another_model_loses_what_it_gets_wrong(source: Source, session: Session, tmp_path: Path) -> None:
     other_source = import_model(models.conv_net(seed=7))
     (tmp_path / "other").mkdir()
-    other = source_artifact(other_source).open(tmp_path / "other", source.signature)
+    other = source_artifact(other_source, tmp_path / "other").open(source.signature)
     arrays = labelled(source, session, wrong=0)
     got = evaluate(from_arrays(arrays, source.signature, where="data"), session, {"other": other}, METRICS["top1"])
     chosen = np.argmax(other.run_samples({"x": arrays["x"]})["y"], axis=1)
@@ -159,12 +160,12 @@ def test_a_drop_that_may_be_over_the_budget_is_said() -> None:
     assert "not proven with n=50" in (not_proven("v", drop_high=1.1, budget=1.0, count=50) or "")
 
 
-def test_blame_names_the_layer_that_breaks() -> None:
+def test_blame_names_the_layer_that_breaks(tmp_path: Path) -> None:
     fragile = import_model(models.fragile_net())
     data = models.fragile_data()
-    made = make_artifacts(fragile, from_arrays({"x": data["x"]}, fragile.signature, where="data"))
+    made = make_artifacts(fragile, from_arrays({"x": data["x"]}, fragile.signature, where="data"), tmp_path)
     assert made.prepared is not None
-    blamed = blame_layers(made.prepared, made.artifacts[1].data, {"x": data["x"][:16]})
+    blamed = blame_layers(onnx.load(made.prepared), made.artifacts[1].read(), {"x": data["x"][:16]})
     assert "thin" in blamed[0].layer
     assert blamed[0].error > 0
 
@@ -177,6 +178,6 @@ def test_latency_times_every_file_in_every_round(source: Source, session: Sessio
 
 def test_memory_of_a_loaded_model_is_measured_apart_from_this_process(source: Source, tmp_path: Path) -> None:
     ballast = np.ones(50_000_000, np.uint8)  # a process inherits nothing of its parent's peak
-    used = measure_memory(source_artifact(source).write(tmp_path))
+    used = measure_memory(source_artifact(source, tmp_path).path)
     assert 0 < used < ballast.nbytes
     assert measure_memory(tmp_path / "absent.onnx") == 0

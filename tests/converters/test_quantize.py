@@ -1,6 +1,7 @@
 """Quantised graphs: what they hold, what they compute, and that nothing about them is left to chance."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -158,9 +159,12 @@ def test_symmetric_weights_are_within_half_a_step(weight: np.ndarray, axis: int)
     assert (np.abs(back - weight) <= 0.5001 * scale.reshape(shape) + 1e-42).all()
 
 
-def test_equal_model_and_data_give_equal_bytes(source: Source) -> None:
-    one, two = (make_artifacts(source, calibration(source)) for _ in range(2))
-    assert [artifact.data for artifact in one.artifacts] == [artifact.data for artifact in two.artifacts]
+def test_equal_model_and_data_give_equal_bytes(source: Source, tmp_path: Path) -> None:
+    made = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        made.append(make_artifacts(source, calibration(source), tmp_path / name).artifacts)
+    assert [artifact.read() for artifact in made[0]] == [artifact.read() for artifact in made[1]]
     plain, again = (quantize_dynamic(prepare(source), where="net").SerializeToString(deterministic=True) for _ in "12")
     assert plain == again
 
@@ -189,17 +193,19 @@ NOTHING: dict[str, tuple[Net, str, str]] = {
 
 
 @pytest.mark.parametrize(("net", "name", "says"), NOTHING.values(), ids=NOTHING)
-def test_where_there_is_nothing_to_quantise_the_source_stands_alone(net: Net, name: str, says: str) -> None:
+def test_where_there_is_nothing_to_quantise_the_source_stands_alone(
+    net: Net, name: str, says: str, tmp_path: Path
+) -> None:
     source = import_model(net())
     shape = [1 if isinstance(size, str) else size for size in source.signature.inputs[0].shape]
     x = np.random.default_rng(0).standard_normal((8, *shape[1:])).astype(np.float32)
-    made = make_artifacts(source, from_arrays({"x": x}, source.signature, where="data"))
+    made = make_artifacts(source, from_arrays({"x": x}, source.signature, where="data"), tmp_path)
     assert [artifact.name for artifact in made.artifacts] == [name]
     assert says in made.reason
 
 
-def test_weights_that_would_not_shrink_are_left_alone() -> None:
-    made = make_artifacts(import_model(models.fragile_net()), None)
+def test_weights_that_would_not_shrink_are_left_alone(tmp_path: Path) -> None:
+    made = make_artifacts(import_model(models.fragile_net()), None, tmp_path)
     assert len(made.artifacts) == 1
     assert "would not make the file smaller" in made.reason or "nothing to quantise" in made.reason
 
