@@ -17,7 +17,16 @@ from converters.job import Measured, measure
 from converters.judged import Terms, judge_artifacts, ranked
 from converters.measure.intervals import Interval
 from converters.pack import Card, pack
-from converters.request import DEFAULT_BUDGET, DEFAULT_VERSION, Request, check_budget, check_data, check_precision
+from converters.request import (
+    AUTO,
+    DEFAULT_BUDGET,
+    DEFAULT_VERSION,
+    Request,
+    check_budget,
+    check_data,
+    check_method,
+    check_precision,
+)
 from converters.source import Source
 from converters.workspace import Workspace, disk_full_named
 from lepton_edge import durable
@@ -25,7 +34,7 @@ from lepton_edge.bundle.binding import Array
 from lepton_edge.bundle.manifest import Metric, ModelSignature
 from lepton_edge.errors import BudgetError, DataError, NotYetSupportedError, UsageError
 from lepton_edge.names import check_name
-from lepton_edge.preprocess.spec import load_preprocess
+from lepton_edge.preprocess.recipe import Recipe, load_preprocess
 from lepton_edge.progress import Progress, quiet
 from lepton_edge.runtimes import Session
 
@@ -154,6 +163,7 @@ class Model:
             check_name(version, what="version"),
             steps=self._card.steps,
             postprocess=self._card.postprocess,
+            files=self._card.files,
         )
         if self._measured:
             judged, inputs, evaluation = self._measured.judged, self._measured.inputs, self._measured.evaluation
@@ -211,13 +221,15 @@ def quantize_model(
     calibration_data: object = None,
     preprocess: str | Path | None = None,
     seed: int = 0,
+    method: str = AUTO,
+    state: Mapping[str, str] | None = None,
     progress: Progress = quiet,
 ) -> Model:
-    """Make a model int8.
+    """Make a model int8 or float16.
 
     Args:
         model: from `load_model`, or what it takes.
-        precision: 8.
+        precision: 8, or 16 for float16.
         data: samples (a path, an array, (x, y) or a mapping); some calibrate, the others judge. Without data the
             weights alone are int8, activations are dealt with at run time, and no promise is made on accuracy.
         metric: top1, top5 or agreement; by default top1 with class labels, else agreement.
@@ -226,6 +238,8 @@ def quantize_model(
         calibration_data: data of its own for calibration.
         preprocess: preprocess.toml, for data that are files.
         seed: chooses the samples of each side.
+        method: how ranges are chosen: auto, minmax, percentile, entropy or mse.
+        state: for recurrent models, input name by the name of the output that is fed back into it.
         progress: told how far it is.
 
     Returns:
@@ -246,13 +260,17 @@ def quantize_model(
         metric=metric,
         budget=DEFAULT_BUDGET if budget is None else budget,
         seed=seed,
+        precision=str(precision),
+        method=method,
+        state=state or {},
         benchmark=False,
     )
+    check_method(request.method)
     check_budget(request.budget)
     check_data(request)
     source = model.source if isinstance(model, Model) else import_model(model)
-    steps, postprocess = load_preprocess(request.preprocess) if request.preprocess else ([], [])
-    card = Card("", "", steps=steps, postprocess=postprocess)
+    recipe = load_preprocess(request.preprocess) if request.preprocess else Recipe()
+    card = Card("", "", steps=recipe.steps, postprocess=recipe.postprocess, files=recipe.files)
     workspace = Workspace()
     with disk_full_named(workspace.path):
         measured = measure(lambda: source, request, card, workspace.path, note=lambda _: None, progress=progress)

@@ -19,7 +19,7 @@ from converters.report.page import render
 from converters.request import Request, check_request
 from converters.workspace import Workspace, disk_full_named
 from lepton_edge import durable
-from lepton_edge.preprocess.spec import load_preprocess
+from lepton_edge.preprocess.recipe import Recipe, load_preprocess
 from lepton_edge.progress import Progress, quiet
 
 Note = Callable[[str], None]
@@ -74,9 +74,9 @@ def _write(measured: Measured, request: Request, card: Card, started: float) -> 
 
 
 def _card(request: Request) -> Card:
-    steps, postprocess = load_preprocess(request.preprocess) if request.preprocess else ([], [])
+    recipe = load_preprocess(request.preprocess) if request.preprocess else Recipe()
     labels = read_class_names(request.labels) if request.labels else []
-    return Card(request.bundle_name(), request.version, labels, steps, postprocess)
+    return Card(request.bundle_name(), request.version, labels, recipe.steps, recipe.postprocess, recipe.files)
 
 
 def _outcome(measured: Measured, request: Request) -> Outcome:

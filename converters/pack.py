@@ -1,8 +1,8 @@
 """Put what was kept into a bundle."""
 
 import importlib.metadata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters.judged import Judged, ranked, to_variant
@@ -26,6 +26,7 @@ class Card:
         labels: by class index.
         steps: from a user's sample to the model's input.
         postprocess: from the model's output to an answer.
+        files: what the steps name, by path in the bundle.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Card:
     labels: Sequence[str] = ()
     steps: Sequence[Step] = ()
     postprocess: Sequence[Step] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:
@@ -59,6 +61,7 @@ def pack(
     floats = next(one for one in judged if one.artifact.is_source)
     golden = Golden(inputs, floats.proof.outputs, {one.name: one.proof.outputs for one in kept})
     files: dict[str, bytes | Path] = {one.artifact.file: one.artifact.path for one in kept}
+    files |= card.files
     files[GOLDEN] = golden.to_bytes()
     manifest = Manifest(
         name=card.name,

@@ -10,7 +10,7 @@ from converters.data.dataset import Labels, fitting
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.manifest import ModelSignature
 from lepton_edge.errors import DataError, NotYetSupportedError
-from lepton_edge.preprocess.image import load_image, preprocess_image
+from lepton_edge.preprocess.pipeline import Pipeline
 from lepton_edge.preprocess.spec import Step
 
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -26,7 +26,7 @@ class FolderDataset:
     ) -> None:
         self._files = list(files)
         self._signature = signature
-        self._steps = list(steps)
+        self._pipeline = Pipeline(steps, inputs=[spec.name for spec in signature.inputs])
         self.labels = labels
 
     def __len__(self) -> int:
@@ -34,14 +34,8 @@ class FolderDataset:
 
     def inputs(self, index: int) -> Arrays:
         path = self._files[index]
-        image = load_image(path)
-        try:
-            array = preprocess_image(image, self._steps)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
-        finally:
-            image.close()
-        return fitting({self._signature.inputs[0].name: array[np.newaxis]}, self._signature, where=str(path))
+        sample = {name: array[np.newaxis] for name, array in self._pipeline.load(path).items()}
+        return fitting(sample, self._signature, where=str(path))
 
     def describe(self, index: int) -> str:
         return self._files[index].name

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from converters.data import folder, open_data
+from converters.data import open_data
 from converters.data.dataset import Dataset
 from converters.data.open import read_class_names
 from lepton_edge.bundle.manifest import ModelSignature, TensorSpec
 from lepton_edge.errors import DataError, LeptonError, NotYetSupportedError
+from lepton_edge.preprocess import image
 from lepton_edge.preprocess.spec import ImageCenterCrop, ImageResize, Layout, Normalize, Step
 
 SIGNATURE = ModelSignature(
@@ -186,13 +187,13 @@ def test_a_folder_is_decoded_one_image_at_a_time(tmp_path: Path, monkeypatch: py
     for index in range(6):
         picture(tmp_path / f"{index % 3}_{index}.png")
     decoded: list[str] = []
-    load = folder.load_image
+    load = image.load_image
 
-    def counting(path: Path) -> Image.Image:
+    def counting(path: Path, *, name: str) -> Image.Image:
         decoded.append(path.name)
-        return load(path)
+        return load(path, name=name)
 
-    monkeypatch.setattr(folder, "load_image", counting)
+    monkeypatch.setattr(image, "load_image", counting)
     data = opened(tmp_path)
     assert len(decoded) == 1  # the first, to see whether images fit at all
     data.inputs(4)
