@@ -1,0 +1,115 @@
+"""From an imported ONNX model to its canonical form."""
+
+from typing import NamedTuple
+
+import onnx
+import onnx_ir as ir
+from onnx import checker, inliner, version_converter
+from onnx_ir.passes.common import ShapeInferencePass
+
+from converters.graph.canonical.edit import has_bodies, wrap
+from converters.graph.canonical.infer import infer
+from converters.graph.canonical.names import name_all
+from converters.graph.canonical.table import run_passes
+from converters.graph.operators import opset
+from converters.ort import first_line
+from lepton_edge.errors import ModelError
+
+OPSET = 20
+_SMALL = 1024
+"""Bytes up to which a constant is shown to the checker; larger ones take part as inputs, by type and shape."""
+
+
+class _Border(NamedTuple):
+    name: str | None
+    type: ir.TypeProtocol | None
+    shape: ir.Shape | None
+
+
+def canonicalise(model: onnx.ModelProto, *, where: str) -> ir.Model:
+    """Bring a float model into canonical form (the package's modules list the forms).
+
+    Args:
+        model: as imported, weights inside; it is not changed, and the result refers to its weights.
+        where: how messages name it.
+
+    Returns:
+        A graph of opset 20 that computes the same outputs: same names, types and order of inputs and outputs.
+
+    Raises:
+        ModelError: it cannot be raised to opset 20, or is no valid graph.
+    """
+    made = ir.serde.deserialize_model(_raised(model, where))
+    _drop_fed_initialisers(made.graph)
+    borders = [_Border(value.name, value.type, value.shape) for value in made.graph.outputs]
+    _infer_all(made)
+    run_passes(made)
+    name_all(made)
+    for value, border in zip(made.graph.outputs, borders, strict=True):
+        value.type, value.shape = border.type or value.type, border.shape or value.shape
+    check(made, where=where)
+    return made
+
+
+def _raised(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    """The model at opset 20, its functions inlined."""
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    if opset(model) == OPSET:
+        return model
+    try:
+        raised: onnx.ModelProto = version_converter.convert_version(model, OPSET)
+    except Exception as cause:
+        raise ModelError(f"{where}: cannot be raised to opset {OPSET}: {first_line(cause)}") from cause
+    return raised
+
+
+def _drop_fed_initialisers(graph: ir.Graph) -> None:
+    """Files before IR version 4 list initialisers among the inputs; to everyone here they are constants."""
+    kept = [value for value in graph.inputs if not value.is_initializer()]
+    if len(kept) < len(graph.inputs):
+        graph.inputs.clear()
+        graph.inputs.extend(kept)
+
+
+def _infer_all(model: ir.Model) -> None:
+    """Forget what the file claims about types and shapes inside, and infer them anew."""
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:
+            wrap(value, value.const_value)
+    bodies = any(has_bodies(node) for node in model.graph)
+    for node in model.graph:
+        for output in node.outputs:
+            if not output.is_graph_output():
+                output.shape = output.type = None
+    if bodies:
+        ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    infer(model, everything=True)
+
+
+def check(model: ir.Model, *, where: str) -> None:
+    """Run the full check of onnx over the graph, large constants left out so that weights are not copied.
+
+    Raises:
+        ModelError: with the checker's words; a valid model from outside never gets here.
+    """
+    proto = skeleton(model)
+    try:
+        checker.check_model(proto, full_check=True)
+    except Exception as cause:
+        raise ModelError(f"{where}: its canonical form is no valid ONNX graph: {first_line(cause)}") from cause
+
+
+def skeleton(model: ir.Model) -> onnx.ModelProto:
+    """The model as protobuf with its large constants turned into inputs of the same type and shape."""
+    graph = model.graph
+    large = [value for value in graph.initializers.values() if value.const_value and value.const_value.nbytes > _SMALL]
+    for value in large:
+        del graph.initializers[value.name or ""]
+        graph.inputs.append(value)
+    try:
+        return ir.serde.serialize_model(model)
+    finally:
+        for value in large:
+            graph.inputs.remove(value)
+            graph.initializers.add(value)

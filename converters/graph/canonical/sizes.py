@@ -1,0 +1,228 @@
+"""Arithmetic on shapes: what Shape, Gather, Concat and their kin compute is known, but for the batch."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.graph.canonical.edit import (
+    add_constant,
+    attribute_int,
+    bypass,
+    constant,
+    ints,
+    is_constant,
+    is_op,
+    nodes_of,
+)
+from converters.graph.shapes import Dim, dims_equal, factors, multiple
+
+_LONGEST = 64
+
+
+class Row(NamedTuple):
+    """The entries of an integer tensor of rank 0 or 1: numbers, and symbols for sizes that are open."""
+
+    entries: tuple[Dim, ...]
+    is_scalar: bool
+
+
+Rows = dict[ir.Value, Row]
+
+
+def fold_sizes(model: ir.Model) -> bool:
+    """Replace computed shapes by constants.
+
+    Requires: shapes of the main graph. Ensures: a value computed from shapes whose entries are all known is a constant;
+    a Reshape target with at most one open entry is a constant with -1 (and 0 where an open axis is kept); an Expand to
+    the shape that its input has is gone.
+    """
+    rows: Rows = {}
+    changed = False
+    for node in list(model.graph):
+        row = _row(node, rows)
+        if row is None or len(row.entries) > _LONGEST:
+            continue
+        output = node.outputs[0]
+        if all(isinstance(entry, int) for entry in row.entries) and not output.is_graph_output():
+            changed |= bypass(output, _constant(model.graph, row, output))
+        else:
+            rows[output] = row
+    return _fix_targets(model, rows) or changed
+
+
+def _constant(graph: ir.Graph, row: Row, output: ir.Value) -> ir.Value:
+    kind = np.int32 if output.dtype == ir.DataType.INT32 else np.int64
+    array = np.array(row.entries, kind)
+    return add_constant(graph, array.reshape(()) if row.is_scalar else array, output.name or "shape")
+
+
+def _fix_targets(model: ir.Model, rows: Rows) -> bool:
+    changed = False
+    for node in nodes_of(model, "Reshape", "Expand"):
+        source, target = node.inputs[0], node.inputs[1]
+        row = rows.get(target) if target is not None else None
+        if source is None or row is None:
+            continue
+        if node.op_type == "Expand":
+            same = source.shape is not None and dims_equal(source.shape.dims, row.entries)
+            changed |= same and bypass(node.outputs[0], source)
+            continue
+        fixed = _target(row.entries, source)
+        if fixed is not None and attribute_int(node, "allowzero", 0) == 0:
+            node.replace_input_with(1, add_constant(model.graph, np.array(fixed, np.int64), f"{node.name}/shape"))
+            changed = True
+    return changed
+
+
+def _target(entries: tuple[Dim, ...], source: ir.Value) -> list[int] | None:
+    """The entries with 0 for open axes that stay where they are, and one -1."""
+    dims: tuple[Dim, ...] = () if source.shape is None else source.shape.dims
+    fixed: list[int | None] = [entry if isinstance(entry, int) else None for entry in entries]
+    if fixed.count(None) > 1:
+        for axis, entry in enumerate(entries):
+            if fixed[axis] is None and axis < len(dims) and dims_equal([entry], [dims[axis]]):
+                fixed[axis] = 0
+    if fixed.count(None) > 1 or (None in fixed and -1 in fixed):
+        return None
+    return [-1 if entry is None else entry for entry in fixed]
+
+
+def _row(node: ir.Node, rows: Rows) -> Row | None:
+    rule = _RULES.get(node.op_type) if is_op(node, node.op_type) else None
+    return None if rule is None else rule(node, rows)
+
+
+def _known(value: ir.Value | None, rows: Rows) -> Row | None:
+    if value is None or value in rows:
+        return None if value is None else rows[value]
+    found = ints(value) if is_constant(value) else None
+    array = constant(value) if found is not None and len(found) <= _LONGEST else None
+    return None if found is None or array is None else Row(tuple(found), array.ndim == 0)
+
+
+def _shape(node: ir.Node, _rows: Rows) -> Row | None:
+    source = node.inputs[0]
+    if source is None or source.shape is None:
+        return None
+    start = attribute_int(node, "start", 0)
+    end = attribute_int(node, "end", len(source.shape))
+    return Row(tuple(source.shape.dims[start:end]), is_scalar=False)
+
+
+def _gather(node: ir.Node, rows: Rows) -> Row | None:
+    row, picks, index = _known(node.inputs[0], rows), ints(node.inputs[1]), constant(node.inputs[1])
+    if row is None or row.is_scalar or picks is None or index is None:
+        return None
+    if any(not -len(row.entries) <= pick < len(row.entries) for pick in picks):
+        return None
+    return Row(tuple(row.entries[pick] for pick in picks), is_scalar=index.ndim == 0)
+
+
+def _slice(node: ir.Node, rows: Rows) -> Row | None:
+    row = _known(node.inputs[0], rows)
+    if row is None or row.is_scalar:
+        return None
+    start, end = ints(node.inputs[1]), ints(node.inputs[2])
+    step = ints(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else [1]
+    if start is None or end is None or step is None or not (len(start) == len(end) == len(step) == 1) or not step[0]:
+        return None
+    return Row(row.entries[start[0] : end[0] : step[0]], is_scalar=False) if step[0] > 0 else None
+
+
+def _concat(node: ir.Node, rows: Rows) -> Row | None:
+    parts = [_known(value, rows) for value in node.inputs]
+    entries: list[Dim] = []
+    for part in parts:
+        if part is None or part.is_scalar:
+            return None
+        entries += part.entries
+    return Row(tuple(entries), is_scalar=False)
+
+
+def _reshaped(node: ir.Node, rows: Rows) -> Row | None:
+    """Unsqueeze, Squeeze and Reshape of one row: the rank of the output tells which."""
+    row, shape = _known(node.inputs[0], rows), node.outputs[0].shape
+    if row is None or shape is None or len(shape) > 1 or (len(shape) == 0 and len(row.entries) != 1):
+        return None
+    return Row(row.entries, is_scalar=len(shape) == 0)
+
+
+def _same(node: ir.Node, rows: Rows) -> Row | None:
+    integer = node.outputs[0].dtype in (ir.DataType.INT32, ir.DataType.INT64)
+    return _known(node.inputs[0], rows) if integer else None
+
+
+def _product(node: ir.Node, rows: Rows) -> Row | None:
+    row = _known(node.inputs[0], rows)
+    shape = node.outputs[0].shape
+    if row is None or row.is_scalar or shape is None or len(shape) > 1:
+        return None
+    found: Dim | None = 1
+    for entry in row.entries:
+        found = None if found is None else _times(found, entry)
+    return None if found is None else Row((found,), is_scalar=len(shape) == 0)
+
+
+def _binary(rule: Callable[[Dim, Dim], Dim | None]) -> Callable[[ir.Node, Rows], Row | None]:
+    def apply(node: ir.Node, rows: Rows) -> Row | None:
+        first, second = _known(node.inputs[0], rows), _known(node.inputs[1], rows)
+        if first is None or second is None:
+            return None
+        length = max(len(first.entries), len(second.entries))
+        if not length or any(len(row.entries) not in (1, length) for row in (first, second)):
+            return None
+        first_entries = first.entries * (length // len(first.entries))
+        second_entries = second.entries * (length // len(second.entries))
+        found = [rule(one, other) for one, other in zip(first_entries, second_entries, strict=True)]
+        entries = tuple(entry for entry in found if entry is not None)
+        return Row(entries, first.is_scalar and second.is_scalar) if len(entries) == len(found) else None
+
+    return apply
+
+
+def _times(one: Dim, other: Dim) -> Dim | None:
+    (count, symbol), (factor, second) = factors(one), factors(other)
+    if (symbol is not None and second is not None) or "" in (symbol, second):
+        return None
+    return multiple(count * factor, second if symbol is None else symbol)
+
+
+def _over(one: Dim, other: Dim) -> Dim | None:
+    """Whole-number division; of two multiples of one symbol the symbol cancels."""
+    (count, symbol), (divisor, second) = factors(one), factors(other)
+    if divisor <= 0 or "" in (symbol, second) or second not in (None, symbol):
+        return None
+    if symbol is None:
+        return count // divisor if count >= 0 else None
+    if count % divisor:
+        return None
+    return multiple(count // divisor, None if second == symbol else symbol)
+
+
+def _plus(sign: int) -> Callable[[Dim, Dim], Dim | None]:
+    def apply(one: Dim, other: Dim) -> Dim | None:
+        if isinstance(one, int) and isinstance(other, int):
+            return one + sign * other
+        return one if isinstance(other, int) and other == 0 else None
+
+    return apply
+
+
+_RULES: dict[str, Callable[[ir.Node, Rows], Row | None]] = {
+    "Shape": _shape,
+    "Gather": _gather,
+    "Slice": _slice,
+    "Concat": _concat,
+    "Unsqueeze": _reshaped,
+    "Squeeze": _reshaped,
+    "Reshape": _reshaped,
+    "Cast": _same,
+    "Identity": _same,
+    "ReduceProd": _product,
+    "Mul": _binary(_times),
+    "Div": _binary(_over),
+    "Add": _binary(_plus(1)),
+    "Sub": _binary(_plus(-1)),
+}

@@ -1,0 +1,72 @@
+"""The passes in their order, and the loop that runs them until none finds anything to do."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import onnx_ir as ir
+
+from converters.graph.canonical.affine import batch_norm_to_affine, fold_affine
+from converters.graph.canonical.constants import constants_to_initialisers, fold_constants, share_constants
+from converters.graph.canonical.convs import explicit_windows, merge_pads, one_to_two_d
+from converters.graph.canonical.dead import constants_right, drop_dead, merge_equal, remove_identities, remove_neutral
+from converters.graph.canonical.infer import infer
+from converters.graph.canonical.linear import flat_matmul_bias, matmul_to_gemm, plain_gemm, unfold_gemm
+from converters.graph.canonical.sizes import fold_sizes
+
+MAX_ROUNDS = 24
+"""A cap, not a plan: real nets settle in three to six rounds, and a graph that has not settled is still right."""
+
+
+class Pass(NamedTuple):
+    """One rewriting that keeps the outputs.
+
+    Attributes:
+        name: how tests and messages call it.
+        run: changes the model in place and returns whether it did; its docstring says what it requires and ensures.
+    """
+
+    name: str
+    run: Callable[[ir.Model], bool]
+
+
+def _named(*functions: Callable[[ir.Model], bool]) -> tuple[Pass, ...]:
+    return tuple(Pass(function.__name__, function) for function in functions)
+
+
+PASSES = _named(
+    drop_dead,
+    constants_to_initialisers,
+    fold_sizes,
+    fold_constants,
+    remove_identities,
+    constants_right,
+    remove_neutral,
+    share_constants,
+    merge_equal,
+    batch_norm_to_affine,
+    explicit_windows,
+    merge_pads,
+    one_to_two_d,
+    fold_affine,
+    plain_gemm,
+    matmul_to_gemm,
+    flat_matmul_bias,
+    unfold_gemm,
+)
+
+
+def run_passes(model: ir.Model, passes: Sequence[Pass] = PASSES, *, rounds: int = MAX_ROUNDS) -> int:
+    """Run every pass in turn, again and again until none changes anything or `rounds` is reached.
+
+    Types and shapes are filled in after each pass that changed something. Returns the number of rounds.
+    """
+    for done in range(rounds):
+        changed = False
+        for item in passes:
+            if item.run(model):
+                infer(model, everything=False)
+                changed = True
+        if not changed:
+            return done + 1
+        infer(model, everything=True)
+    return rounds
