@@ -1,16 +1,21 @@
 """What a user asked of `convert`, checked before any work is done."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
+from converters.calibrate.ranges import Method
 from converters.graph.signature import Shapes
 from lepton_edge.errors import NotYetSupportedError, UsageError
 from lepton_edge.names import check_name, is_name
 
 DEFAULT_BUDGET = 1.0
 DEFAULT_VERSION = "1"
-_LATER_PRECISIONS = {"16", "4", "auto"}
+PRECISIONS = ("8", "16")
+AUTO = "auto"
+METHODS = (AUTO, *get_args(Method))
+_LATER_PRECISIONS = {"4", "auto"}
 _LATER_FORMATS = {"tflite"}
 
 
@@ -24,11 +29,16 @@ class Request:
         data: DATA, None where there are none.
         calibration: how many samples of `data` calibrate; None: 100, or half of fewer than 200.
         calibration_data: DATA of its own for calibration; then all of `data` evaluates.
+        method: how ranges are chosen from the calibration statistics: one of METHODS.
+        state: for recurrent models, input name by the name of the output that is fed back into it.
         budget: points of drop allowed.
+        precision: one of PRECISIONS.
         shapes: sizes for inputs whose axes other than the batch are symbolic.
         name, version: of the bundle; "" takes the model's file name and "1".
         evaluate, benchmark: whether to measure accuracy and speed.
         keep_all: keep variants that are not faster than float.
+        inputs: example inputs, for kinds of models that need them.
+        trust: allow formats that can run code.
     """
 
     model: object
@@ -36,6 +46,8 @@ class Request:
     data: object = None
     calibration: int | None = None
     calibration_data: object = None
+    method: str = AUTO
+    state: Mapping[str, str] = field(default_factory=dict)
     preprocess: Path | None = None
     labels: Path | None = None
     metric: str | None = None
@@ -49,6 +61,8 @@ class Request:
     evaluate: bool = True
     benchmark: bool = True
     keep_all: bool = False
+    inputs: object = None
+    trust: bool = False
 
     @property
     def report(self) -> Path:
@@ -73,6 +87,7 @@ def check_request(request: Request) -> None:
         NotYetSupportedError: a precision or format that comes later.
     """
     check_precision(request.precision)
+    check_method(request.method)
     for wanted in request.formats:
         if wanted in _LATER_FORMATS:
             raise NotYetSupportedError(f"not yet: format {wanted}; today: --formats onnx")
@@ -89,12 +104,18 @@ def check_request(request: Request) -> None:
 
 
 def check_precision(precision: object) -> None:
-    """Raises NotYetSupportedError or UsageError for anything but 8."""
-    text = str(precision)
+    """Raises NotYetSupportedError or UsageError for anything but PRECISIONS."""
+    text, today = str(precision), " and ".join(PRECISIONS)
     if text in _LATER_PRECISIONS:
-        raise NotYetSupportedError(f"not yet: precision {text}; today: 8")
-    if text != "8":
-        raise UsageError(f"unknown precision {text!r}; today: 8")
+        raise NotYetSupportedError(f"not yet: precision {text}; today: {today}")
+    if text not in PRECISIONS:
+        raise UsageError(f"unknown precision {text!r}; today: {today}")
+
+
+def check_method(method: str) -> None:
+    """Raises UsageError for a way to choose ranges that is unknown."""
+    if method not in METHODS:
+        raise UsageError(f"unknown calibration method {method!r}: give one of {', '.join(METHODS)}")
 
 
 def check_budget(budget: float) -> None:
@@ -104,9 +125,11 @@ def check_budget(budget: float) -> None:
 
 
 def check_data(request: Request) -> None:
-    """Raises UsageError for sources of samples that contradict each other."""
+    """Raises UsageError for sources of samples that contradict each other, or for what needs some and has none."""
     if request.data is None and (request.calibration is not None or request.calibration_data is not None):
         raise UsageError("--calibration and --calibration-data need --data to evaluate with")
+    if request.data is None and (request.method != AUTO or request.state):
+        raise UsageError("--calibrate-method and --state are about calibration: give --data to calibrate with")
     if request.calibration is not None and request.calibration_data is not None:
         raise UsageError("give either --calibration or --calibration-data")
     if request.calibration is not None and request.calibration < 1:

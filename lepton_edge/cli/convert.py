@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lepton_edge.cli.output import ErrorCommand, Output
+from lepton_edge.cli.output import ErrorCommand, Output, stopping_politely
 
 if TYPE_CHECKING:
     from converters.outcome import Outcome, VariantOutcome
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line.")
 @click.option("--metric", help="top1, top5 or agreement; default: top1 with class labels, else agreement.")
 @click.option("--budget", type=float, default=1.0, show_default=True, help="Points of accuracy that may be lost.")
-@click.option("--precision", default="8", show_default=True, help="8 (16, 4 and auto come later).")
+@click.option("--precision", default="8", show_default=True, help="8 or 16 (4 and auto come later).")
 @click.option("--formats", default="onnx", show_default=True, help="onnx (tflite comes later).")
 @click.option("--calibration", type=int, help="Samples of DATA that calibrate. [default: 100, or half of fewer]")
 @click.option("--calibration-data", help="DATA of its own for calibration; then all of --data evaluates.")
+@click.option(
+    "--calibrate-method", "method", default="auto", show_default=True, help="auto, minmax, percentile, entropy or mse."
+)
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Size of an input that has none.")
 @click.option("--name", default="", help="The bundle's name. [default: the model's file name]")
 @click.option("--version", default="1", show_default=True, help="The bundle's version.")
@@ -32,24 +35,25 @@ if TYPE_CHECKING:
 @click.option("--keep-all", is_flag=True, help="Keep variants that are not faster than float, too.")
 @click.option("--no-evaluate", is_flag=True, help="Measure no accuracy: no promise is made.")
 @click.option("--no-benchmark", is_flag=True, help="Measure no latency.")
-@click.option("--trust", is_flag=True, help="Allow formats that can run code (none of today's).")
+@click.option("--trust", is_flag=True, help="Allow formats that can run code.")
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Make a bundle of MODEL: int8 where it keeps the accuracy and is faster, float beside it.
 
     Exit status 3: the budget cannot be met; then only OUT.report.html is written.
     """
+    from converters.bar import shown_progress
     from converters.convert import convert as run
     from converters.graph.signature import parse_shape
     from converters.request import Request
 
     output: Output = ctx.obj
-    given.pop("trust")
     evaluate, benchmark = not given.pop("no_evaluate"), not given.pop("no_benchmark")
     formats = tuple(part.strip() for part in given.pop("formats").split(","))
     shapes = dict(parse_shape(text) for text in given.pop("shapes"))
     request = Request(**given, formats=formats, shapes=shapes, evaluate=evaluate, benchmark=benchmark)
-    outcome = run(request, note=output.note)
+    with stopping_politely(), shown_progress(wanted=not output.as_json) as progress:
+        outcome = run(request, note=output.note, progress=progress)
     output.document(outcome, text=_text(outcome))
     for warning in outcome.warnings:
         output.note(f"warning: {warning}")

@@ -1,7 +1,11 @@
 """What all commands share: errors to exit statuses, JSON to stdout, the rest to stderr."""
 
 import logging
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import click
@@ -63,6 +67,19 @@ class Output:
     def note(self, text: str) -> None:
         """Something for a person, on stderr."""
         click.echo(text, err=True)
+
+
+@contextmanager
+def stopping_politely() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that scratch folders go; only where signals can be caught."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def printable(text: str) -> str:

@@ -244,6 +244,8 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "16 bits": (("--precision", "16"), 1, "not yet: precision 16"),
     "auto": (("--precision", "auto"), 1, "not yet: precision auto"),
     "7 bits": (("--precision", "7"), 2, "unknown precision '7'"),
+    "a method without data": (("--calibrate-method", "mse"), 2, "give --data to calibrate with"),
+    "an unknown method": (("--calibrate-method", "best"), 2, "unknown calibration method 'best'"),
     "a name with a slash": (("--name", "a/b"), 2, "bundle name 'a/b' is not allowed"),
     "a version with a space": (("--version", "1 2"), 2, "version '1 2' is not allowed"),
     "a negative budget": (("--budget", "-1"), 2, "--budget -1"),
