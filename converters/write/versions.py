@@ -124,8 +124,8 @@ def older(node: ir.Node, version: int) -> int | None:
     if version not in versions[:-1]:
         return None
     lower = versions[versions.index(version) + 1]
-    holds = _CONDITIONS.get((node.op_type, lower), lambda _: True)
-    return lower if fits(node, lower) and holds(node) else None
+    holds = _CONDITIONS.get((node.op_type, lower))
+    return lower if fits(node, lower) and (holds is None or holds(node)) else None
 
 
 def fits(node: ir.Node, version: int) -> bool:

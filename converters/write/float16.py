@@ -1,0 +1,69 @@
+"""Weights stored as float16: half the file, the arithmetic of float32."""
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from converters.quantize.insert import Inserter
+
+_MIN_ELEMENTS = 256
+"""Below this the Cast costs about as much as the bytes saved."""
+_LIMIT = float(np.finfo(np.float16).max)
+_LOST = 2.0**-7
+"""Root of (squared error / squared weights) that underflow may cost a channel: about what int8 weights cost. Rounding
+alone costs 2^-12."""
+_DEAD = 2.0**-16
+"""A channel all below this share of the tensor's largest value is one that training switched off: batch norm folded
+into a convolution leaves such channels, and float16's rounding of its neighbours outweighs what they add."""
+_SCALED = {"DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"}
+
+
+def to_float16(model: ir.Model) -> ir.Model:
+    """Store float32 weights as float16, each behind one Cast that runtimes fold at load.
+
+    The arithmetic stays float32 (CPUs have few float16 kernels), inputs and outputs keep their types. A tensor stays
+    float32 that is small, overflows float16 (above 65504), or has a channel, along its first or last axis, that loses
+    more than 2^-7 to underflow; so do the scales of quantised tensors.
+
+    Args:
+        model: canonical, at opset 20; it is not changed.
+    """
+    copy = model.clone()
+    inserter = Inserter(copy.graph)
+    for value in list(copy.graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < _MIN_ELEMENTS or not _movable(value):
+            continue
+        array = tensor.numpy()
+        if not _fits(array):
+            continue
+        uses = list(value.uses())
+        half = inserter.constant(f"{value.name}_f16", array.astype(np.float16))
+        real = inserter.first()("Cast", [half], f"{value.name}_f32", tensor.dtype, to=tensor.dtype.value)
+        real.shape = value.shape
+        for use in uses:
+            use.node.replace_input_with(use.idx, real)
+    inserter.drop_unused()
+    return copy
+
+
+def _movable(value: ir.Value) -> bool:
+    return not value.is_graph_output() and not any(use.node.op_type in _SCALED for use in value.uses())
+
+
+def _fits(array: npt.NDArray[np.float32]) -> bool:
+    """Whether float16 carries the values; NaN and Inf are not carried."""
+    largest = float(np.abs(array).max())
+    if not largest <= _LIMIT:
+        return False
+    with np.errstate(under="ignore"):
+        miss = array - array.astype(np.float16)
+    return all(_channels_fit(array, miss, axis, largest) for axis in {0, array.ndim - 1})
+
+
+def _channels_fit(array: npt.NDArray[np.float32], miss: npt.NDArray[np.float32], axis: int, largest: float) -> bool:
+    others = tuple(index for index in range(array.ndim) if index != axis)
+    alive = np.abs(array).max(axis=others) > _DEAD * largest
+    whole = np.square(array, dtype=np.float64).sum(axis=others)
+    lost = np.square(miss, dtype=np.float64).sum(axis=others)
+    return bool((lost[alive] <= _LOST**2 * whole[alive]).all())
