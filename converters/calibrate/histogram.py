@@ -105,7 +105,7 @@ class Histogram:
         """Memory of the counts."""
         return int(self._counts.nbytes + self._rows.nbytes)
 
-    def add(self, array: Array, *, most: int | None = None, sample: int = 0) -> None:
+    def add(self, array: Array, *, most: int | None = None, sample: int = 0, turn: int = 0) -> None:
         """Count the values of an array.
 
         Args:
@@ -115,6 +115,7 @@ class Histogram:
                 at equally often.
             sample: the sample's number among all; it shifts which values are looked at, so that over s samples each
                 position is, and names the sample in `first_not_finite`.
+            turn: the number of the sample's step, where it has several; it shifts what is looked at, too.
         """
         flat = _as_float32(array)
         if not flat.size:
@@ -127,7 +128,7 @@ class Histogram:
                 return
             low, high = float(flat.min()), float(flat.max())
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
-        looked = _thinned(flat, most, sample)
+        looked = _thinned(flat, most, sample + turn)
         for start in range(0, looked.size, _BLOCK):
             self._include(*_tally(looked[start : start + _BLOCK]))
 
@@ -306,18 +307,18 @@ def _as_float32(array: Array) -> F32:
         return flat.astype(np.float32)
 
 
-def _thinned(flat: F32, most: int | None, sample: int) -> F32:
+def _thinned(flat: F32, most: int | None, turn: int) -> F32:
     """Every s-th value; s is the least that leaves at most `most` and shares no factor with the size."""
     if most is None or flat.size <= most:
         return flat
     stride = -(-flat.size // max(1, most))
     while math.gcd(stride, flat.size) != 1:
         stride += 1
-    # Steps near the golden section of the stride spread the offsets of few samples, too.
+    # Steps near the golden section of the stride spread the offsets of few samples out, too.
     step = max(1, round(0.618 * stride))
     while math.gcd(step, stride) != 1:
         step += 1
-    return flat[(sample * step) % stride :: stride]
+    return flat[(turn * step) % stride :: stride]
 
 
 def _tally(values: F32) -> tuple[I64, I64]:
