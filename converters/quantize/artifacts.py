@@ -12,7 +12,7 @@ from converters.graph.operators import is_half, is_quantised
 from converters.proto import write_model
 from converters.quantize.dynamic import quantize_dynamic
 from converters.quantize.prepare import prepare
-from converters.quantize.profiles import DYNAMIC, STATIC, host_flags, saturates
+from converters.quantize.profiles import DYNAMIC, X86_AVX2, X86_VNNI, host_flags, saturates
 from converters.quantize.static import quantize_static
 from converters.quantize.unsigned import with_unsigned_weights
 from converters.source import Source
@@ -80,13 +80,13 @@ def _static(
     share = int8_share(signed)
     flags, machine = host_flags()
     made, warnings = [], []
-    for profile in STATIC:
+    for profile in (X86_VNNI, X86_AVX2):
         if saturates(profile, flags=flags, machine=machine):
             warnings.append(
                 f"{profile.variant} left out: this CPU has no VNNI and computes it wrongly, so it cannot be judged here"
             )
             continue
-        model = with_unsigned_weights(signed) if profile.unsigned_weights else signed
+        model = with_unsigned_weights(signed) if profile.weights == "U8" else signed
         made.append(onnx_artifact(model, profile, "int8", folder, int8_macs=share))
     return made, warnings
 

@@ -1,15 +1,23 @@
-"""Profiles as data: what a kind of runtime on a kind of CPU runs in int8, and what it needs to run it right.
+"""Profiles as data: what a kind of runtime on a kind of CPU runs in int8, what it costs there, what it needs to be right.
 
-Why two forms of the same weights: on x86 without VNNI the instruction behind U8S8 and S8S8 (vpmaddubsw) adds pairs of
-products in 16 bits and saturates without a word; U8U8 takes another path there that does not. On VNNI both are exact.
+Each is a JSON file in `profile_data`; a measured one is written by `make profile`. Why two forms of the same weights:
+on x86 without VNNI the instruction behind U8S8 and S8S8 (vpmaddubsw) adds pairs of products in 16 bits and saturates
+without a word; U8U8 takes another path there that does not. On VNNI both are exact, and U8S8 is the faster.
 """
 
 import platform
+from functools import cache
+from importlib import resources
+from typing import Literal
 
+from converters.quantize.cost import Edges, OperatorCost
 from lepton_edge.cpu import this_cpu
-from lepton_edge.typed import Record
+from lepton_edge.errors import ModelError
+from lepton_edge.typed import Record, decode
 
 X86 = ["x86_64", "AMD64"]
+Sign = Literal["U8", "S8"]
+_LIMIT = 1024 * 1024
 
 
 class Profile(Record, frozen=True, kw_only=True):
@@ -21,7 +29,12 @@ class Profile(Record, frozen=True, kw_only=True):
         runtime: the adapter that runs it.
         isa: CPU flags (as /proc/cpuinfo names them) of which one of each inner list is needed.
         machines: platform.machine() values; empty: any.
-        unsigned_weights: whether weights are U8 with zero point 128 rather than S8.
+        activations, weights: the integer types that its fast kernels take.
+        speed: "measured", or "unknown": then the costs only say what is taken, and the device decides.
+        operators: by kind (`cost.kind`), what it costs in float and in int8; a kind that is absent stays float.
+        edges: what a change between float and int8 costs.
+        float_outputs: kinds whose int8 kernel can give float without a step of its own.
+        source: where the figures come from.
     """
 
     name: str
@@ -29,19 +42,42 @@ class Profile(Record, frozen=True, kw_only=True):
     runtime: str = "onnxruntime"
     isa: list[list[str]] = []
     machines: list[str] = []
-    unsigned_weights: bool = False
+    activations: Sign = "U8"
+    weights: Sign = "S8"
+    speed: Literal["measured", "unknown"] = "unknown"
+    operators: dict[str, OperatorCost] = {}
+    edges: Edges = Edges()
+    float_outputs: list[str] = []
+    source: str = ""
+    v: int = 1
+
+
+@cache
+def load_profile(name: str) -> Profile:
+    """Read a profile that lepton-edge ships.
+
+    Raises:
+        ModelError: there is none of this name, or its file is damaged.
+    """
+    try:
+        data = resources.files("converters.quantize").joinpath("profile_data", f"{name}.json").read_bytes()
+    except OSError as cause:
+        raise ModelError(f"there is no profile {name!r}") from cause
+    return decode(data, Profile, what=f"profile {name}", limit=_LIMIT, error=ModelError)
 
 
 FLOAT = Profile(name="ort-float", variant="float32-onnx")
+HALF = Profile(name="ort-any", variant="float16-onnx")
 DYNAMIC = Profile(name="ort-any", variant="int8-dynamic-onnx")
-X86_VNNI = Profile(name="ort-x86-vnni", variant="int8-onnx-u8s8", isa=[["avx512_vnni", "avx_vnni"]], machines=X86)
-X86_AVX2 = Profile(name="ort-x86-avx2", variant="int8-onnx-u8u8", isa=[["avx2"]], machines=X86, unsigned_weights=True)
-STATIC = (X86_VNNI, X86_AVX2)
+X86_VNNI = load_profile("ort-x86-vnni")
+X86_AVX2 = load_profile("ort-x86-avx2")
+ARM64 = load_profile("ort-arm64")
+STATIC = (X86_VNNI, X86_AVX2, ARM64)
 """The profiles of static int8, the preferred one first."""
 
 
 def runs_right(profile: Profile, *, flags: frozenset[str], machine: str) -> bool:
-    """Whether a CPU computes this profile's files exactly."""
+    """Whether a CPU is of this profile's kind."""
     if profile.machines and machine not in profile.machines:
         return False
     return all(any(flag in flags for flag in choice) for choice in profile.isa)
@@ -54,7 +90,8 @@ def native_static(*, flags: frozenset[str], machine: str) -> Profile | None:
 
 def saturates(profile: Profile, *, flags: frozenset[str], machine: str) -> bool:
     """Whether a CPU would compute this profile's files wrongly without saying so (see above)."""
-    return machine in X86 and not profile.unsigned_weights and not runs_right(profile, flags=flags, machine=machine)
+    vnni = runs_right(X86_VNNI, flags=flags, machine=machine)
+    return machine in X86 and profile.weights == "S8" and bool(profile.machines) and not vnni
 
 
 def host_flags() -> tuple[frozenset[str], str]:

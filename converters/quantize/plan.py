@@ -1,0 +1,150 @@
+"""The plan: which units of a graph a profile runs in int8. Nothing here reads a disk or a clock.
+
+Accuracy decides what may be int8 (`encodings`), cost decides what is: the labelling that the profile's table says is the
+fastest, exactly (`cut`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from converters.quantize.constraints import Constraints
+from converters.quantize.cost import SPATIAL, Line, cost, elements, is_view, kind, macs
+from converters.quantize.cut import Choice, Crossing, cheapest
+from converters.quantize.encodings import Encodings, hard_sigmoid_encoding
+from converters.quantize.profiles import Profile
+from converters.quantize.units import Unit
+
+_FREE = Line()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is int8 on a profile.
+
+    Attributes:
+        profile: whose plan it is.
+        units: of the graph, in its order.
+        int8: indices into `units`.
+        encodings: of the tensors; the same for every plan of the graph.
+        reasons: unit -> why it stays float; units without multiplications that nobody would expect in int8 too.
+    """
+
+    profile: Profile
+    units: Sequence[Unit]
+    int8: frozenset[int]
+    encodings: Encodings
+    reasons: dict[int, str]
+
+    @property
+    def int8_share(self) -> float:
+        """Share (0 to 1) of the multiply-accumulates that are done in int8, at batch 1."""
+        total = sum(macs(unit) for unit in self.units)
+        return sum(macs(self.units[index]) for index in self.int8) / total if total else 0.0
+
+    def cost(self, *, keep_float: int | None = None) -> float:
+        """What its units cost by the profile's table, in nanoseconds, with one more of them in float."""
+        return sum(
+            _cost(unit, self.profile, int8=index in self.int8 and index != keep_float)
+            for index, unit in enumerate(self.units)
+        )
+
+
+def plan(units: Sequence[Unit], encodings: Encodings, constraints: Constraints, profile: Profile) -> Plan:
+    """Choose the units that a profile runs in int8.
+
+    Args:
+        units: of the whole canonical graph (`find_units`).
+        encodings: what int8 can carry (`choose_encodings`, from the graph and its statistics).
+        constraints: what must stay float.
+        profile: what the runtime takes, and what it costs there.
+
+    Returns:
+        The plan of the lowest cost; on a profile whose costs are unknown, that with the fewest bytes moved.
+    """
+    reasons = {index: reason for index, unit in enumerate(units) if (reason := _obstacle(unit, encodings, constraints, profile))}
+    choices = {
+        index: Choice(_cost(unit, profile, int8=False), None if index in reasons else _cost(unit, profile, int8=True))
+        for index, unit in enumerate(units)
+    }
+    int8 = cheapest(choices, _crossings(units, encodings, profile))
+    for index, unit in enumerate(units):
+        if index not in int8 and index not in reasons:
+            reasons[index] = f"{kind(unit)} is not faster in int8 here ({profile.name})"
+    return Plan(profile, units, _useful(int8, units), encodings, reasons)
+
+
+def _useful(int8: set[int], units: Sequence[Unit]) -> frozenset[int]:
+    """A plan that multiplies nothing in int8 would only add noise."""
+    return frozenset(int8) if any(macs(units[index]) for index in int8) else frozenset()
+
+
+def _obstacle(unit: Unit, encodings: Encodings, constraints: Constraints, profile: Profile) -> str:
+    """Why a unit cannot be int8; "" where it can."""
+    if unit.rule is None:
+        return unit.reason
+    if unit.name in constraints.keep_float:
+        return constraints.keep_float[unit.name]
+    if not is_view(unit) and kind(unit) not in profile.operators:
+        return f"{profile.name} has no int8 kernel for {kind(unit)}"
+    for value in (*unit.data, *unit.outputs):
+        if value.name in encodings.refused:
+            return f"int8 cannot carry {value.name!r}: {encodings.refused[value.name]}"
+        if value.name not in encodings.tensors:
+            return f"the range of {value.name!r} is not known"
+    return _scale_obstacle(unit, encodings)
+
+
+def _scale_obstacle(unit: Unit, encodings: Encodings) -> str:
+    if unit.rule is None or not unit.data:
+        return ""
+    source = encodings.tensors[unit.data[0].name or ""]
+    if unit.operator in {"HardSwish", "HardSigmoid"} and hard_sigmoid_encoding(unit.nodes[0], source) is None:
+        return "its input never reaches the flat part, so that its steps cannot be clipped"
+    return ""
+
+
+def _cost(unit: Unit, profile: Profile, *, int8: bool) -> float:
+    if is_view(unit):
+        return 0.0
+    entry = profile.operators.get(kind(unit))
+    if entry is None:
+        return 0.0
+    return cost(entry.in_int8 if int8 else entry.in_float, unit)
+
+
+def _crossings(units: Sequence[Unit], encodings: Encodings, profile: Profile) -> list[Crossing]:
+    """Every tensor that may change its form, in the graph's order."""
+    writers = {value: index for index, unit in enumerate(units) for value in unit.outputs}
+    readers: dict[ir.Value, list[int]] = {value: [] for value in writers}
+    for index, unit in enumerate(units):
+        for value in dict.fromkeys(value for node in unit.nodes for value in node.inputs if value is not None):
+            if not value.is_initializer() and value.name in encodings.tensors:
+                readers.setdefault(value, []).append(index)
+    return [
+        _crossing(value, writers.get(value), indices, units, profile)
+        for value, indices in readers.items()
+        if value.name in encodings.tensors
+    ]
+
+
+def _crossing(
+    value: ir.Value, writer: int | None, readers: Sequence[int], units: Sequence[Unit], profile: Profile
+) -> Crossing:
+    outside = value.is_graph_output() or any(use.node.graph is not value.graph for use in value.uses())
+    edges, size = profile.edges, elements(value)
+    both = _spatial(writer, units) and any(_spatial(reader, units) for reader in readers)
+    relayout = edges.relayout if both else 0.0
+    free = writer is not None and kind(units[writer]) in profile.float_outputs
+    return Crossing(
+        writer,
+        readers,
+        outside,
+        quantize=(edges.quantize + relayout) * size,
+        dequantize=0.0 if free else (edges.dequantize + relayout) * size,
+    )
+
+
+def _spatial(index: int | None, units: Sequence[Unit]) -> bool:
+    return index is not None and units[index].operator in SPATIAL

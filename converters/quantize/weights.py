@@ -1,0 +1,62 @@
+"""Constants of a unit in int8: weights symmetric with one scale a channel, bias int32 at input x weight scale.
+
+Source: LiteRT 8-bit quantization specification (weights symmetric in -127..127, zero point 0; bias int32 with scale
+input_scale * weight_scale and zero point 0).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.quantize.encoding import STEPS, Encoding
+
+LIMIT = 127
+_TINY = float(np.finfo(np.float32).tiny)
+MAX_BIAS = 2**30
+"""A bias beyond this would leave the accumulator no room; its channel gets a coarser weight scale instead."""
+
+Floats = npt.NDArray[np.float32]
+
+
+class Weights(NamedTuple):
+    """steps: S8, of the weights' shape. scale: float32, shape (channels,). real = scale * steps."""
+
+    steps: npt.NDArray[np.int8]
+    scale: Floats
+
+
+def quantize_weights(
+    weights: Floats, *, axis: int, input_scale: float | None = None, bias: Floats | None = None
+) -> Weights:
+    """Quantise weights to S8.
+
+    Args:
+        weights: any shape.
+        axis: of the output channels.
+        input_scale: of the activation that they are multiplied with; with `bias` it decides which scales are raised.
+        bias: shape (channels,).
+    """
+    others = tuple(index for index in range(weights.ndim) if index != axis)
+    largest = np.abs(weights).max(axis=others)
+    # A scale below the smallest normal number would round to 0, or to a denormal that runtimes flush to 0.
+    scale = np.where(largest > 0, np.maximum(largest / LIMIT, _TINY), 1).astype(np.float32)
+    if bias is not None and input_scale:
+        least = np.abs(bias.astype(np.float64)) / (MAX_BIAS * input_scale)
+        scale = np.maximum(scale, least.astype(np.float32))
+    shape = [-1 if index == axis else 1 for index in range(weights.ndim)]
+    steps = np.rint(weights / scale.reshape(shape))
+    return Weights(np.clip(steps, -LIMIT, LIMIT).astype(np.int8), scale)
+
+
+def quantize_bias(bias: Floats, scale: Floats) -> npt.NDArray[np.int32]:
+    """Quantise a bias at input scale x weight scale, shape (channels,)."""
+    limits = np.iinfo(np.int32)
+    steps = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
+    return np.clip(steps, limits.min, limits.max).astype(np.int32)
+
+
+def quantize_activation(values: Floats, encoding: Encoding) -> npt.NDArray[np.uint8]:
+    """A constant that stands where an activation could, in U8 steps."""
+    steps = np.rint(values.astype(np.float64) / encoding.scale) + encoding.zero_point
+    return np.clip(steps, 0, STEPS).astype(np.uint8)
