@@ -4,14 +4,14 @@ from typing import NamedTuple
 
 import onnx
 import onnx_ir as ir
-from onnx import checker, inliner, version_converter
+from onnx import checker
 from onnx_ir.passes.common import ShapeInferencePass
 
 from converters.graph.canonical.edit import has_bodies, wrap
 from converters.graph.canonical.infer import infer
 from converters.graph.canonical.names import name_all
 from converters.graph.canonical.table import run_passes
-from converters.graph.operators import opset
+from converters.importers.opset import to_opset
 from converters.ort import first_line
 from lepton_edge.errors import ModelError
 
@@ -37,9 +37,9 @@ def canonicalise(model: onnx.ModelProto, *, where: str) -> ir.Model:
         A graph of opset 20 that computes the same outputs: same names, types and order of inputs and outputs.
 
     Raises:
-        ModelError: it cannot be raised to opset 20, or is no valid graph.
+        ModelError, NotYetSupportedError, UnsupportedOperatorError: as `to_opset`; ModelError for an invalid graph too.
     """
-    made = ir.serde.deserialize_model(_raised(model, where))
+    made = ir.serde.deserialize_model(to_opset(model, OPSET, where=where))
     _drop_fed_initialisers(made.graph)
     borders = [_Border(value.name, value.type, value.shape) for value in made.graph.outputs]
     _infer_all(made)
@@ -49,19 +49,6 @@ def canonicalise(model: onnx.ModelProto, *, where: str) -> ir.Model:
         value.type, value.shape = border.type or value.type, border.shape or value.shape
     check(made, where=where)
     return made
-
-
-def _raised(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """The model at opset 20, its functions inlined."""
-    if model.functions:
-        model = inliner.inline_local_functions(model)
-    if opset(model) == OPSET:
-        return model
-    try:
-        raised: onnx.ModelProto = version_converter.convert_version(model, OPSET)
-    except Exception as cause:
-        raise ModelError(f"{where}: cannot be raised to opset {OPSET}: {first_line(cause)}") from cause
-    return raised
 
 
 def _drop_fed_initialisers(graph: ir.Graph) -> None:

@@ -5,12 +5,16 @@ from typing import NamedTuple
 
 import onnx_ir as ir
 
+from converters.graph.canonical.activations import gelu, hard_sigmoid, hard_swish
 from converters.graph.canonical.affine import batch_norm_to_affine, fold_affine
+from converters.graph.canonical.clips import leaky_relu, plain_clips
 from converters.graph.canonical.constants import constants_to_initialisers, fold_constants, share_constants
 from converters.graph.canonical.convs import explicit_windows, merge_pads, one_to_two_d
 from converters.graph.canonical.dead import constants_right, drop_dead, merge_equal, remove_identities, remove_neutral
 from converters.graph.canonical.infer import infer
+from converters.graph.canonical.layernorm import fold_layer_norm_affine, layer_norm
 from converters.graph.canonical.linear import flat_matmul_bias, matmul_to_gemm, plain_gemm, unfold_gemm
+from converters.graph.canonical.shuffles import pixel_shuffle, spatial_mean
 from converters.graph.canonical.sizes import fold_sizes
 
 MAX_ROUNDS = 24
@@ -52,6 +56,15 @@ PASSES = _named(
     matmul_to_gemm,
     flat_matmul_bias,
     unfold_gemm,
+    plain_clips,
+    leaky_relu,
+    gelu,
+    hard_swish,
+    hard_sigmoid,
+    layer_norm,
+    fold_layer_norm_affine,
+    spatial_mean,
+    pixel_shuffle,
 )
 
 
