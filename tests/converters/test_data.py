@@ -11,7 +11,7 @@ from converters.data import open_data
 from converters.data.dataset import Dataset
 from converters.data.open import read_class_names
 from lepton_edge.bundle.manifest import ModelSignature, TensorSpec
-from lepton_edge.errors import DataError, LeptonError, NotYetSupportedError
+from lepton_edge.errors import DataError, LeptonError
 from lepton_edge.preprocess import image
 from lepton_edge.preprocess.spec import ImageCenterCrop, ImageResize, Layout, Normalize, Step
 
@@ -45,9 +45,8 @@ BAD: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "an array too many": ({"x": X, "z": X}, "holds the arrays"),
     "fewer labels": ({"x": X, "y": np.arange(4)}, "different numbers of samples"),
     "one-hot labels": ({"x": X, "y": np.eye(5)}, "not one-hot"),
-    "labels that are names": ({"x": X, "y": np.array(list("abcde"))}, "class indices"),
-    "negative labels": ({"x": X, "y": np.arange(5) - 1}, "start at 0"),
-    "fractions as labels": ({"x": X, "y": np.arange(5) / 2}, "class indices"),
+    "labels that are times": ({"x": X, "y": np.zeros(5, "datetime64[s]")}, "class indices, numbers or texts"),
+    "NaN as a label": ({"x": X, "y": np.array([0, 1, np.nan, 1, 0])}, "y holds NaN"),
     "NaN": ({"x": nan_in_third()}, "sample 2 holds NaN or Inf"),
     "no samples": ({"x": X[:0]}, "no samples"),
     "a scalar": ({"x": np.float32(1)}, "no samples|has shape"),
@@ -89,7 +88,7 @@ FILES: dict[str, tuple[str, Callable[[Path], object], type[LeptonError], str]] =
     "pickled objects": ("d.npz", write_pickle, DataError, "no .npz file of plain arrays"),
     "absent": ("d.npz", lambda path: None, DataError, "No such file"),
     "an absent folder": ("d", lambda path: None, DataError, "no such file or folder"),
-    "csv": ("d.csv", lambda path: path.write_text("text,label"), NotYetSupportedError, "not yet"),
+    "csv without preprocessing": ("d.csv", lambda path: path.write_text("text,label"), DataError, "--preprocess"),
     "unknown": ("d.bin", lambda path: path.write_text("?"), DataError, "unknown kind of data"),
 }
 
@@ -163,9 +162,9 @@ def test_folder_that_does_not_fit(files: tuple[str, ...], names: tuple[str, ...]
         opened(tmp_path, *names)
 
 
-def test_folder_of_sound_comes_later(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(b"RIFF")
-    with pytest.raises(NotYetSupportedError, match=r"not yet.*sound"):
+def test_folder_of_sounds_that_are_not_read_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    with pytest.raises(DataError, match=r"only \.wav is read: convert them"):
         opened(tmp_path)
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from converters.data.dataset import ArrayDataset, Subset
 from converters.data.split import choose_spread, split_samples
+from converters.data.targets import class_targets
 from lepton_edge.bundle.manifest import ModelSignature, TensorSpec
 from lepton_edge.errors import DataError
 
@@ -22,7 +23,7 @@ labels_and_count = st.lists(st.integers(0, 5), min_size=2, max_size=120).flatmap
 def dataset(count: int, labels: list[int] | None = None) -> ArrayDataset:
     x = np.arange(count, dtype=np.float32)[:, np.newaxis]
     y = None if labels is None else np.array(labels, np.int64)
-    return ArrayDataset({"x": x}, y, signature=SIGNATURE, where="data")
+    return ArrayDataset({"x": x}, class_targets(y), signature=SIGNATURE, where="data")
 
 
 def identities(data: Subset) -> set[float]:
