@@ -6,11 +6,12 @@ import numpy as np
 
 from converters.artifact import Artifact
 from converters.data.dataset import Dataset
+from converters.data.random import random_inputs
 from converters.data.split import choose_spread
 from converters.ort import open_plain
-from lepton_edge.bundle.binding import Array, Arrays
+from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.golden import GOLDEN_COUNT, distance
-from lepton_edge.bundle.manifest import ModelSignature, Precision, TensorSpec
+from lepton_edge.bundle.manifest import ModelSignature, Precision
 from lepton_edge.errors import SelfTestError
 from lepton_edge.runtimes import Session
 
@@ -47,8 +48,7 @@ def golden_inputs(data: Dataset | None, signature: ModelSignature, *, seed: int)
     shape are taken.
     """
     if data is None:
-        rng = np.random.default_rng(seed)
-        return {spec.name: _random_input(spec, rng) for spec in signature.inputs}
+        return random_inputs(signature, GOLDEN_COUNT, np.random.default_rng(seed))
     chosen = choose_spread(data.labels, len(data), GOLDEN_COUNT, seed=seed)
     alike = _commonest_shape([data.inputs(index) for index in chosen])
     samples = [alike[index % len(alike)] for index in range(GOLDEN_COUNT)]
@@ -61,17 +61,6 @@ def _commonest_shape(samples: list[Arrays]) -> list[Arrays]:
     for sample in samples:
         groups.setdefault(tuple(array.shape for array in sample.values()), []).append(sample)
     return max(groups.values(), key=len)
-
-
-def _random_input(spec: TensorSpec, rng: np.random.Generator) -> Array:
-    shape = [GOLDEN_COUNT, *(int(size) for size in spec.shape[1:])]
-    if spec.dtype.startswith("float"):
-        return rng.standard_normal(shape).astype(spec.dtype)
-    if spec.dtype in {"uint8", "int8"}:
-        limits = np.iinfo(spec.dtype)
-        return rng.integers(limits.min, limits.max, shape, dtype=spec.dtype, endpoint=True)
-    # Wider integers are mostly indices (tokens): 0 and 1 lie in every table.
-    return rng.integers(0, 2, shape).astype(spec.dtype)
 
 
 def prove(artifact: Artifact, signature: ModelSignature, inputs: Arrays) -> Proof:

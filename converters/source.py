@@ -1,10 +1,15 @@
 """A model as its importer gives it: one ONNX graph, its signature, and where it came from."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import onnx
 
+from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.manifest import ModelSignature
+
+Reference = Callable[[Arrays], Arrays]
+"""Inputs by the signature's names, as many samples as one likes, to outputs: what the source framework gives."""
 
 
 @dataclass(frozen=True)
@@ -13,11 +18,14 @@ class Source:
 
     Attributes:
         model: the graph, with all of its weights inside; treat it as read-only.
-        signature: inputs and outputs, batch first; only the batch may be symbolic.
-        format: what it was imported from ("onnx").
+        signature: inputs and outputs, batch first; open axes are named.
+        format: what it was imported from ("onnx", "torch", "keras").
         where: how messages name it (a path, mostly).
         size_bytes: of the source file and the external data beside it.
-        sha256: of the source file.
+        sha256: of the source file and the external data after it, in hexadecimal; of the serialised graph for a
+            model in memory.
+        reference: the model in its own framework; None where the graph is the source itself.
+        notes: what a user should know of the import.
     """
 
     model: onnx.ModelProto
@@ -26,6 +34,8 @@ class Source:
     where: str
     size_bytes: int
     sha256: str = ""
+    reference: Reference | None = field(default=None, compare=False)
+    notes: Sequence[str] = ()
 
     def to_bytes(self) -> bytes:
         """The float ONNX file; equal models give equal bytes."""

@@ -48,7 +48,10 @@ def check_text(model: onnx.ModelProto, *, where: str) -> None:
     names: list[object] = [value.name for value in named]
     names += [dim.dim_param for value in (*graph.input, *graph.output) for dim in value.type.tensor_type.shape.dim]
     names += [entry.domain for entry in model.opset_import]
-    for node in nodes(graph):
+    for function in model.functions:
+        names += [function.name, function.domain, *function.input, *function.output, *function.attribute]
+    bodies = [node for function in model.functions for node in nodes(onnx.GraphProto(node=function.node))]
+    for node in (*nodes(graph), *bodies):
         names += [node.name, node.op_type, node.domain, *node.input, *node.output]
         names += [attribute.name for attribute in node.attribute]
     if not all(isinstance(name, str) for name in names):
@@ -62,7 +65,8 @@ def check_operators(model: onnx.ModelProto, *, where: str) -> None:
         UnsupportedOperatorError: naming the node, its type and its domain.
     """
     local = {(function.domain, function.name) for function in model.functions}
-    for node in nodes(model.graph):
+    bodies = [node for function in model.functions for node in nodes(onnx.GraphProto(node=function.node))]
+    for node in (*nodes(model.graph), *bodies):
         known = node.domain in _ORT_DOMAINS or (
             node.domain in _STANDARD and defs.has(node.op_type, "" if node.domain == "ai.onnx" else node.domain)
         )

@@ -1,7 +1,9 @@
-"""A graph's signature: real inputs and outputs, batch first, every other axis of a fixed size."""
+"""A graph's signature: real inputs and outputs, batch first; other axes are of a fixed size, or named and open."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
+import numpy as np
 import onnx
 from onnx import TensorProto
 
@@ -9,7 +11,11 @@ from lepton_edge.bundle.manifest import DataType, ModelSignature, TensorSpec
 from lepton_edge.errors import ModelError, NotYetSupportedError, UsageError
 
 BATCH = "batch"
-Shapes = Mapping[str, Sequence[int]]
+OPEN = "?"
+"""In a shape that a user gives: the axis stays as it is in the file."""
+MAX_SAMPLE_BYTES = 1 << 30
+"""One sample of one input or output; far above any real one, it keeps hostile sizes from being allocated."""
+Shapes = Mapping[str, Sequence[int | str]]
 
 _TYPES: dict[int, DataType] = {
     TensorProto.FLOAT16: "float16",
@@ -27,17 +33,25 @@ _TYPES: dict[int, DataType] = {
 }
 
 
-def parse_shape(text: str) -> tuple[str, list[int]]:
-    """Read `name=1x3x224x224`.
+def parse_shape(text: str) -> tuple[str, list[int | str]]:
+    """Read `name=1x3x224x224`; `?` leaves an axis as it is in the file, as in `ids=?x128`.
 
     Raises:
         UsageError: anything else.
     """
     name, equals, sizes = text.rpartition("=")
-    parts = sizes.split("x")
-    if not equals or not name or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"--shape {text!r}: expected name=1x3x224x224")
-    return name, [int(part) for part in parts]
+    shape = [_size(part) for part in sizes.split("x")]
+    if not equals or not name or None in shape:
+        raise UsageError(
+            f"--shape {text!r}: expected name=1x3x224x224: a size per axis, or ? for one that stays as it is"
+        )
+    return name, [size for size in shape if size is not None]
+
+
+def _size(text: str) -> int | str | None:
+    if text == OPEN:
+        return OPEN
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 and int(text) > 0 else None
 
 
 def graph_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -67,12 +81,16 @@ def fix_shapes(model: onnx.ModelProto, shapes: Shapes, *, where: str) -> bool:
     return changed
 
 
-def _fix_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> bool:
+def _fix_shape(value: onnx.ValueInfoProto, shape: Sequence[int | str]) -> bool:
     dims = value.type.tensor_type.shape.dim
     if len(dims) != len(shape):
         raise UsageError(f"--shape {value.name}: {len(shape)} sizes, but the input has {len(dims)} axes")
     changed = False
     for axis, (dim, size) in enumerate(zip(dims, shape, strict=True)):
+        if size == OPEN:
+            continue
+        if not isinstance(size, int) or size < 1:
+            raise UsageError(f"--shape {value.name}: {size!r} is no size: give a number, or ? to leave the axis open")
         if dim.HasField("dim_value") and dim.dim_value > 0:
             if dim.dim_value != size and axis:
                 raise UsageError(f"--shape {value.name}: axis {axis} is {dim.dim_value} in the file, not {size}")
@@ -83,10 +101,10 @@ def _fix_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> bool:
 
 
 def read_signature(model: onnx.ModelProto, *, where: str) -> ModelSignature:
-    """Read inputs and outputs off the graph.
+    """Read inputs and outputs off the graph. An axis without a size or name is named `{input}_{axis}` here.
 
     Raises:
-        ModelError: no inputs or outputs, or an axis other than the batch without a size.
+        ModelError: no inputs or outputs, or sizes that no machine has memory for.
         NotYetSupportedError: a tensor type that has no array form here, or a fixed batch above 1.
     """
     inputs = graph_inputs(model.graph)
@@ -99,14 +117,9 @@ def read_signature(model: onnx.ModelProto, *, where: str) -> ModelSignature:
 
 
 def _input(value: onnx.ValueInfoProto, where: str) -> TensorSpec:
+    if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+        raise ModelError(f"{where}: input {value.name!r} has no shape, not even a rank: export the model with one")
     spec = _tensor(value, where)
-    open_axes = [axis for axis, size in enumerate(spec.shape) if axis and isinstance(size, str)]
-    if open_axes:
-        example = "x".join("1" if axis == 0 else str(size) for axis, size in enumerate(spec.shape))
-        raise ModelError(
-            f"{where}: input {spec.name!r} has shape {spec.shape}: axis {open_axes[0]} has no size; "
-            f"give one with --shape {spec.name}={example} (numbers in place of names)"
-        )
     if not spec.shape or (isinstance(spec.shape[0], int) and spec.shape[0] != 1):
         raise NotYetSupportedError(
             f"not yet: {where}: input {spec.name!r} has shape {spec.shape}; its first axis must be the batch, "
@@ -125,5 +138,11 @@ def _tensor(value: onnx.ValueInfoProto, where: str) -> TensorSpec:
     shape: list[int | str] = []
     for axis, dim in enumerate(kind.shape.dim):
         unnamed = BATCH if axis == 0 else f"{value.name}_{axis}"
+        if dim.dim_value < -1:  # -1 is how some exporters write an open axis
+            raise ModelError(f"{where}: {value.name!r}: axis {axis} has the size {dim.dim_value}: a damaged file")
         shape.append(dim.dim_value if dim.dim_value > 0 else dim.dim_param or unnamed)
-    return TensorSpec(name=value.name, dtype=_TYPES[kind.elem_type], shape=shape)
+    dtype = _TYPES[kind.elem_type]
+    size = prod(size for size in shape if isinstance(size, int)) * np.dtype(dtype).itemsize
+    if size > MAX_SAMPLE_BYTES:
+        raise ModelError(f"{where}: {value.name!r} of shape {shape} needs {size} bytes a sample: no device has that")
+    return TensorSpec(name=value.name, dtype=dtype, shape=shape)

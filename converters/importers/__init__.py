@@ -6,7 +6,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from converters.graph.signature import Shapes
-from converters.importers.onnx import from_proto, import_onnx
+from converters.importers.onnx import import_onnx, import_proto
 from converters.source import Source
 from lepton_edge.errors import ModelError, NotYetSupportedError
 
@@ -46,9 +46,7 @@ def import_model(source: object, *, shapes: Shapes | None = None) -> Source:
         ModelError: a kind of model that is unknown, or as the importer says.
     """
     if isinstance(source, ModelProto):
-        copy = ModelProto()
-        copy.CopyFrom(source)
-        return from_proto(copy, where="the model", size_bytes=source.ByteSize(), shapes=shapes or {})
+        return import_proto(source, shapes=shapes or {})
     if not isinstance(source, str | Path):
         raise _unknown_object(source)
     path = Path(source)

@@ -205,23 +205,44 @@ def _type(value: onnx.ValueInfoProto) -> Type:
     return Type(kind.elem_type, sizes)
 
 
-def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model's graph with inferred types, without its large weights; as it is where inference fails."""
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model in which its large weights are graph inputs of the same type.
+
+    That is enough for onnx's checker and shape inference, which copy what they are given several times.
+    """
     light = onnx.ModelProto(ir_version=model.ir_version)
     light.opset_import.extend(model.opset_import)
     light.functions.extend(model.functions)
     graph = light.graph
     graph.name = model.graph.name
-    graph.node.extend(model.graph.node)
     graph.input.extend(model.graph.input)
     graph.output.extend(model.graph.output)
     graph.value_info.extend(model.graph.value_info)
     known = {value.name for value in model.graph.input}
+    for node in model.graph.node:
+        large = _large_constant(node)
+        if large is None:
+            graph.node.append(node)
+        else:
+            graph.input.append(helper.make_tensor_value_info(node.output[0], large.data_type, large.dims))
     for tensor in model.graph.initializer:
         if _elements(tensor.dims) <= _SMALL:
             graph.initializer.append(tensor)
         elif tensor.name not in known:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light
+
+
+def _large_constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    plain = node.op_type == "Constant" and len(node.attribute) == 1 and len(node.output) == 1
+    if not plain or not node.attribute[0].HasField("t"):
+        return None
+    return node.attribute[0].t if _elements(node.attribute[0].t.dims) > _SMALL else None
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model's graph with inferred types, without its large weights; as it is where inference fails."""
+    light = without_weights(model)
     try:
         found: onnx.ModelProto = shape_inference.infer_shapes(light)
     except (shape_inference.InferenceError, RuntimeError, ValueError):
