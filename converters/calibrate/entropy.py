@@ -4,9 +4,9 @@ Source: S. Migacz, "8-bit Inference with TensorRT", GTC 2017: among clipped rang
 the one whose distribution P, its outliers put into the outermost bins, diverges least (Kullback-Leibler) from Q, the
 same bins merged into as many groups as there are integers and spread out again over the occupied ones.
 
-Adapted: there the bins hold magnitudes and one threshold is sought; here both ends are shrunk together, then each
-alone. Zeros are left out, because every range holds them exactly. Where the narrowest range wins, its bins are cut
-anew and the search goes on: a fixed grid cannot see a bulk that fits into a few of its bins.
+Adapted: there the bins hold magnitudes and one threshold is sought; here it is sought likewise, then each end is
+moved alone. Zeros are left out, because every range holds them exactly. Where the narrowest range wins, its bins are
+cut anew and the search goes on: a fixed grid cannot see a bulk that fits into a few of its bins.
 """
 
 from typing import NamedTuple
@@ -22,6 +22,7 @@ _ZOOMS = 6
 
 def least_divergence(buckets: Buckets, low: float, high: float, *, levels: int) -> tuple[float, float]:
     """The ends of the best range within low <= 0 <= high, of which one is not 0."""
+    widest = low, high
     for _ in range(_ZOOMS):
         bins = _bin(buckets, low, high)
         start, stop = _together(bins, levels)
@@ -29,7 +30,8 @@ def least_divergence(buckets: Buckets, low: float, high: float, *, levels: int) 
             break
         low, high = bins.real(start), bins.real(stop)
     start, stop = _each_alone(bins, start, stop, levels)
-    return bins.real(start), bins.real(stop)
+    # Whole bins can end a little beyond the values.
+    return max(widest[0], bins.real(start)), min(widest[1], bins.real(stop))
 
 
 class _Bins(NamedTuple):
@@ -61,12 +63,10 @@ def _bin(buckets: Buckets, low: float, high: float) -> _Bins:
 
 
 def _together(bins: _Bins, levels: int) -> tuple[int, int]:
-    """Both ends at the same share of their distance from zero, the widest of equals."""
+    """Both ends at one threshold, or where the values end before it; the widest of equals."""
     count = len(bins.counts)
-    pairs = [
-        (bins.zero - bins.zero * size // count, bins.zero + (count - bins.zero) * size // count)
-        for size in _steps(count, levels)
-    ]
+    thresholds = _steps(max(bins.zero, count - bins.zero), levels)
+    pairs = [(max(0, bins.zero - size), min(count, bins.zero + size)) for size in thresholds]
     return min(pairs, key=lambda ends: _cost(bins, ends[0], ends[1], levels))
 
 

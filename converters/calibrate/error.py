@@ -57,10 +57,13 @@ class Loss:
         step = (a + b) / (self._levels - 1)
         usable = step > 0
         step = np.where(usable, step, 1.0)
+        # Zero falls on an integer, and the ends with it on multiples of the step.
+        zero = np.round(a / step)
+        a, b = zero * step, (self._levels - 1 - zero) * step
         loss = self._above.tail(b) + self._below.tail(a)
         for side, end in ((self._above, b), (self._below, a)):
             to_zero = np.minimum(step / 2, end)
-            inside = side.mass(np.broadcast_to(end, step.shape)) - side.mass(to_zero)
+            inside = side.mass(end) - side.mass(to_zero)
             loss = loss + side.inner(to_zero) + inside * step**2 / 12
         for low, high, count in zip(*self._atoms, strict=True):
             loss = loss + count * _atom_error(float(low), float(high), a, b, step)

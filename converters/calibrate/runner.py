@@ -22,7 +22,7 @@ from lepton_edge.bundle.manifest import DataType, ModelSignature, TensorSpec
 from lepton_edge.errors import DataError, ModelError, UsageError
 from lepton_edge.progress import Progress, quiet
 
-GROUP_BYTES = 128 * 1024 * 1024
+GROUP_BYTES = 96 * 1024 * 1024
 LOOKED_AT = 1 << 23
 """About how many values of a tensor are counted over all samples (its extremes are of all values) ..."""
 LOOKED_AT_LEAST = 1 << 14
@@ -162,12 +162,13 @@ def _groups(scratch: Scratch, job: _Job, watched: Sequence[str]) -> list[list[st
     if open_ones:
         sizes |= scratch.sizes(first, open_ones)
     groups: list[list[str]] = [fed]
-    held = 0
+    held = 0.0
     for name in computed:
-        size = 8 * (sizes[name] or 0)
+        dtype = values[name].dtype
+        size = (sizes[name] or 0) * (dtype.itemsize if dtype else 8)
         if held and held + size > GROUP_BYTES:
             groups.append([])
-            held = 0
+            held = 0.0
         groups[-1].append(name)
         held += size
     return groups
