@@ -1,192 +1,32 @@
-"""The Python face of the converters: `load_model` and `quantize_model`."""
+"""The Python face of the converters: `load_model`, `quantize_model`, `evaluate` and `benchmark`."""
 
-import shutil
 import warnings
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from converters.artifact import Artifact, source_artifact
-from converters.golden import golden_inputs
+from converters.benchmark import DEFAULT_ROUNDS, benchmark_subject
+from converters.evaluate import evaluate_subject
 from converters.graph.signature import Shapes
 from converters.importers import import_model
 from converters.job import Measured, measure
-from converters.judged import Terms, judge_artifacts, ranked
-from converters.measure.intervals import Interval
-from converters.pack import Card, pack
+from converters.model import Model
+from converters.outcome import Outcome
+from converters.pack import Card
 from converters.request import (
     AUTO,
     DEFAULT_BUDGET,
-    DEFAULT_VERSION,
     Request,
     check_budget,
     check_data,
     check_method,
     check_precision,
 )
-from converters.source import Source
+from converters.subject import Opening, Subject, opened, with_card
 from converters.workspace import Workspace, disk_full_named
-from lepton_edge import durable
-from lepton_edge.bundle.binding import Array
-from lepton_edge.bundle.manifest import Metric, ModelSignature
-from lepton_edge.errors import BudgetError, DataError, NotYetSupportedError, UsageError
-from lepton_edge.names import check_name
+from lepton_edge.errors import BudgetError
 from lepton_edge.preprocess.recipe import Recipe, load_preprocess
 from lepton_edge.progress import Progress, quiet
-from lepton_edge.runtimes import Session
-
-_LATER_FORMATS = {".tflite", ".h5", ".keras", ".pt2", ".pt", ".pth"}
-
-Inputs = npt.ArrayLike | Mapping[str, npt.ArrayLike]
-Outputs = Array | dict[str, Array]
-
-
-class Model:
-    """A float model, or what `quantize_model` made of one."""
-
-    def __init__(
-        self, source: Source, *, card: Card, workspace: Workspace | None = None, measured: Measured | None = None
-    ) -> None:
-        """Use `load_model` or `quantize_model`.
-
-        Args:
-            source: the float model.
-            card: preprocessing and labels for a bundle.
-            workspace: where the artifacts of `measured` lie; it lives as long as the model does.
-            measured: what quantisation found; None for a float model.
-        """
-        self.source = source
-        self._card = card
-        self._workspace = workspace or Workspace()
-        self._measured = measured
-
-    def __repr__(self) -> str:
-        return f"<lepton_edge model {self.source.where!r}: {', '.join(self.variants)}>"
-
-    @cached_property
-    def _artifacts(self) -> list[Artifact]:
-        """The files, the best first; that of a float model is written when it is first asked for."""
-        if self._measured:
-            return [one.artifact for one in ranked(self._measured.judged)]
-        return [source_artifact(self.source, self._workspace.path)]
-
-    @cached_property
-    def _session(self) -> Session:
-        return self._artifacts[0].open(self.signature)
-
-    @property
-    def signature(self) -> ModelSignature:
-        """Names, types and shapes of the inputs and outputs."""
-        return self.source.signature
-
-    @property
-    def precision(self) -> str:
-        """Of the best file: float32, int8 or int8-dynamic."""
-        return self._artifacts[0].precision
-
-    @property
-    def variants(self) -> list[str]:
-        """The names of the files, the best for this machine first."""
-        return [artifact.name for artifact in self._artifacts]
-
-    @property
-    def metric(self) -> Metric | None:
-        """What the best file reached on the evaluation samples; None where nothing was evaluated."""
-        evaluation = self._measured.evaluation if self._measured else None
-        if evaluation is None:
-            return None
-        marks = evaluation.variants.get(self._artifacts[0].name, evaluation.source)
-        return evaluation.value(marks)
-
-    @property
-    def drop(self) -> Interval | None:
-        """Points that the best file lost against the source model, with the 95 % interval; None likewise."""
-        evaluation = self._measured.evaluation if self._measured else None
-        name = self._artifacts[0].name
-        return evaluation.drop(name) if evaluation and name in evaluation.variants else None
-
-    def predict(self, x: Inputs) -> Outputs:
-        """Run the best file on this machine.
-
-        Args:
-            x: an array where the model has one input, else a mapping by input name; the first axis the samples,
-                as many as one likes.
-
-        Returns:
-            An array where the model has one output, else a mapping by output name.
-
-        Raises:
-            DataError: names, shapes or types that do not fit.
-            SelfTestError: the runtime failed.
-        """
-        inputs = self._named(x)
-        batches = isinstance(self.signature.inputs[0].shape[0], str)
-        outputs = self._session.run(inputs) if batches else self._session.run_samples(inputs)
-        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
-
-    def save(
-        self, path: str | Path, *, variant: str | None = None, name: str = "", version: str = DEFAULT_VERSION
-    ) -> Path:
-        """Write a file, whole or not at all.
-
-        Args:
-            path: .onnx for one file, .lep for a bundle of all of them.
-            variant: for .onnx, which one; the best for this machine by default. `int8-onnx-u8s8` is for x86 with
-                VNNI; on older x86 it computes wrongly, and `int8-onnx-u8u8` is the right one.
-            name: of the bundle; the file's name by default.
-            version: of the bundle.
-
-        Raises:
-            NotYetSupportedError: a format that comes later.
-            UsageError: an unknown format, variant or name.
-            DiskFullError, StorageError: the file could not be written.
-        """
-        path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix == ".onnx":
-            with self._chosen(variant).path.open("rb") as file, durable.replacing(path) as out:
-                shutil.copyfileobj(file, out)
-            return path
-        if suffix == ".lep":
-            self._save_bundle(path, name or path.stem, version)
-            return path
-        if suffix in _LATER_FORMATS:
-            raise NotYetSupportedError(f"not yet: {path}: saving as {suffix}; today: .onnx and .lep")
-        raise UsageError(f"{path}: unknown format {suffix!r}; today: .onnx and .lep")
-
-    def _save_bundle(self, path: Path, name: str, version: str) -> None:
-        card = Card(
-            check_name(name, what="bundle name"),
-            check_name(version, what="version"),
-            steps=self._card.steps,
-            postprocess=self._card.postprocess,
-            files=self._card.files,
-        )
-        if self._measured:
-            judged, inputs, evaluation = self._measured.judged, self._measured.inputs, self._measured.evaluation
-        else:
-            inputs, evaluation = golden_inputs(None, self.signature, seed=0), None
-            judged = judge_artifacts(
-                self._artifacts, self.signature, inputs, None, terms=Terms(budget=None, benchmark=False)
-            )
-        pack(self.source, judged, inputs, evaluation, card=card).save(path)
-
-    def _chosen(self, variant: str | None) -> Artifact:
-        for artifact in self._artifacts:
-            if variant in {None, artifact.name}:
-                return artifact
-        raise UsageError(f"no variant {variant!r}; there are {self.variants}")
-
-    def _named(self, x: Inputs) -> dict[str, Array]:
-        if isinstance(x, Mapping):
-            return {str(name): np.asarray(array) for name, array in x.items()}
-        names = [spec.name for spec in self.signature.inputs]
-        if len(names) != 1:
-            raise DataError(f"the model takes {names}: give a mapping by input name")
-        return {names[0]: np.asarray(x)}
 
 
 def load_model(
@@ -287,3 +127,95 @@ def _tell(measured: Measured, request: Request) -> None:
     if request.data is not None:
         for text in measured.warnings(request):
             warnings.warn(text, stacklevel=3)
+
+
+def evaluate(
+    model: object,
+    data: object,
+    *,
+    metric: str | None = None,
+    preprocess: str | Path | None = None,
+    labels: str | Path | None = None,
+    shapes: Shapes | None = None,
+    inputs: object = None,
+    trust: bool = False,
+    progress: Progress = quiet,
+) -> Outcome:
+    """Measure how accurate every variant is, paired with the float model.
+
+    Args:
+        model: from `load_model` or `quantize_model`, or what they take, or a bundle (a path or a `Bundle`).
+        data: samples, as `quantize_model` takes them.
+        metric: as `quantize_model` takes it.
+        preprocess: preprocess.toml, in place of what a bundle holds.
+        labels: a file of class names, likewise.
+        shapes, inputs, trust: as `load_model` takes them.
+        progress: told how far it is.
+
+    Returns:
+        The figures, as `lepton-edge evaluate --json` prints them; a variant that this machine cannot run, or would
+        compute wrongly, says so in `skipped`.
+
+    Raises:
+        ModelError, BundleError, DataError, UsageError: what cannot be used.
+        RuntimeUnavailableError: no variant can be run here.
+    """
+    with _subject(model, _opening(preprocess, labels, shapes, inputs, trust=trust)) as subject:
+        return evaluate_subject(subject, data, metric=metric, progress=progress)
+
+
+def benchmark(
+    model: object,
+    *,
+    runtimes: Sequence[str] = (),
+    threads: int = 1,
+    rounds: int = DEFAULT_ROUNDS,
+    data: object = None,
+    preprocess: str | Path | None = None,
+    shapes: Shapes | None = None,
+    inputs: object = None,
+    trust: bool = False,
+    progress: Progress = quiet,
+) -> Outcome:
+    """Measure how fast every variant is on this machine, all of them interleaved.
+
+    Args:
+        model: as `evaluate` takes it.
+        runtimes: names; all that are installed by default.
+        threads: of each runtime.
+        rounds: each gives one ratio to the float model.
+        data: samples to take inputs from; by default a bundle's own, else random ones.
+        preprocess: preprocess.toml, in place of what a bundle holds.
+        shapes, inputs, trust: as `load_model` takes them.
+        progress: told how far it is.
+
+    Returns:
+        The figures, as `lepton-edge benchmark --json` prints them: milliseconds, and ratios to float with their spread.
+
+    Raises:
+        ModelError, BundleError, DataError, UsageError: what cannot be used.
+        RuntimeUnavailableError: a runtime that is asked for is not installed, or no variant can be run here.
+    """
+    with _subject(model, _opening(preprocess, None, shapes, inputs, trust=trust)) as subject:
+        return benchmark_subject(subject, wanted=runtimes, threads=threads, rounds=rounds, data=data, progress=progress)
+
+
+def _opening(
+    preprocess: str | Path | None, labels: str | Path | None, shapes: Shapes | None, inputs: object, *, trust: bool
+) -> Opening:
+    return Opening(
+        shapes=shapes or {},
+        inputs=inputs,
+        trust=trust,
+        preprocess=Path(preprocess) if preprocess else None,
+        labels=Path(labels) if labels else None,
+    )
+
+
+@contextmanager
+def _subject(model: object, opening: Opening) -> Iterator[Subject]:
+    if isinstance(model, Model):
+        yield with_card(model.subject(), opening)
+        return
+    with opened(model, opening) as subject:
+        yield subject

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import onnx
 
@@ -91,7 +92,20 @@ class Artifact:
         return self.path.read_bytes()
 
 
-def in_groups(artifacts: Sequence[Artifact]) -> list[list[Artifact]]:
+class Loadable(Protocol):
+    """A file that can be loaded here: an artifact, or a variant of a bundle."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    def open(self, signature: ModelSignature, *, threads: int = 1) -> Session: ...
+
+
+L = TypeVar("L", bound=Loadable)
+
+
+def in_groups(artifacts: Sequence[L]) -> list[list[L]]:
     """Which files are loaded at one time: all where they are small together, else the float one with each other one.
 
     Args:

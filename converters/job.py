@@ -5,12 +5,13 @@ Writes to a workspace alone.
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import onnx
 
-from converters.artifact import Artifact, in_groups
+from converters.artifact import Loadable, in_groups
 from converters.data.dataset import Dataset, Subset
 from converters.data.open import open_data
 from converters.data.split import DEFAULT_CALIBRATION, choose_spread, split_samples
@@ -21,9 +22,10 @@ from converters.judged import Judged, Terms, judge_artifacts
 from converters.measure.accuracy import Evaluation, evaluate, fingerprint
 from converters.measure.memory import release_memory
 from converters.measure.metrics import RateMetric, find_metric
+from converters.mend import Patient, keep_budget
 from converters.pack import Card
-from converters.quantize.artifacts import Made, make_artifacts
-from converters.request import AUTO, Request
+from converters.quantize.artifacts import How, Made, make_artifacts
+from converters.request import Request
 from converters.source import Source
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.manifest import ModelSignature
@@ -103,7 +105,7 @@ def _samples(signature: ModelSignature, request: Request, card: Card) -> Samples
         return Samples(None, None)
 
     def opened(data: object) -> Dataset:
-        return open_data(data, signature, steps=card.steps, class_names=card.labels)
+        return open_data(data, signature, steps=card.steps, files=card.files, class_names=card.labels)
 
     data = opened(request.data)
     if request.calibration_data is not None:
@@ -139,16 +141,27 @@ def measure(
     metric = find_metric(request.metric, labelled=labelled) if samples.evaluation else None
     if samples.calibration:
         note(f"calibrating on {len(samples.calibration)} samples")
-    made = make_artifacts(source, samples.calibration, folder)
+    how = How(request.precision, request.method, request.state)
+    made = make_artifacts(source, samples.calibration, folder, how=how, progress=progress)
     source = replace(source, model=onnx.ModelProto())
     release_memory()
     evaluation = None
     if samples.evaluation and metric:
         note(f"evaluating {len(made.artifacts)} variants on {len(samples.evaluation)} samples ({metric.name})")
-        known = _fingerprints(samples.calibration)
-        evaluation = evaluate_artifacts(
-            made.artifacts, source.signature, samples.evaluation, metric, exclude=known, progress=progress
+        judge = partial(
+            evaluate_artifacts,
+            signature=source.signature,
+            data=samples.evaluation,
+            metric=metric,
+            exclude=_fingerprints(samples.calibration),
+            progress=progress,
         )
+        evaluation = judge(made.artifacts)
+        if samples.calibration:
+            patient = Patient(source, samples.calibration, how, request.budget, folder)
+            made, evaluation = keep_budget(made, evaluation, judge, patient, progress=progress)
+    made = made._replace(compiler=None)
+    release_memory()
     inputs = golden_inputs(samples.golden(), source.signature, seed=request.seed)
     note("proving and timing" if request.benchmark else "proving")
     terms = Terms(budget=request.budget if evaluation else None, keep_all=request.keep_all, benchmark=request.benchmark)
@@ -160,10 +173,8 @@ def measure(
 
 def _check_wired(request: Request) -> None:
     """Refuse what the quantiser does not take yet, rather than leave it aside in silence."""
-    if request.precision != "8":
-        raise NotYetSupportedError(f"not yet: precision {request.precision}; today: 8")
-    if request.method != AUTO or request.state:
-        raise NotYetSupportedError("not yet: --calibrate-method and --state; leave them out")
+    if request.state:
+        raise NotYetSupportedError("not yet: --state; leave it out")
 
 
 def _fingerprints(calibration: Dataset | None) -> set[bytes]:
@@ -171,7 +182,7 @@ def _fingerprints(calibration: Dataset | None) -> set[bytes]:
 
 
 def evaluate_artifacts(
-    artifacts: Sequence[Artifact],
+    artifacts: Sequence[Loadable],
     signature: ModelSignature,
     data: Dataset,
     metric: RateMetric,

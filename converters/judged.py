@@ -219,24 +219,25 @@ def to_outcome(one: Judged, evaluation: Evaluation | None, *, written: bool) -> 
 
 
 def _measured(one: Judged, evaluation: Evaluation | None) -> dict[str, Any]:
-    speed = "measured" if one.native and one.latency else "unmeasured"
-    if evaluation is None:
-        return {"speed": speed}
-    if one.artifact.is_source:
+    speed = {"speed": "measured" if one.native and one.latency else "unmeasured"}
+    return speed | (accuracy_of(one.name, evaluation, is_source=one.artifact.is_source) if evaluation else {})
+
+
+def accuracy_of(name: str, evaluation: Evaluation, *, is_source: bool) -> dict[str, Any]:
+    """The fields of a variant that tell its accuracy; is_source: whether it is what the others are compared with."""
+    if is_source:
         return {
-            "speed": speed,
             "metric": evaluation.value(evaluation.source),
             "drop": 0.0,
             "drop_low": 0.0,
             "drop_high": 0.0,
             "agreement": 1.0,
         }
-    drop = evaluation.drop(one.name)
+    drop = evaluation.drop(name)
     return {
-        "speed": speed,
-        "metric": evaluation.value(evaluation.variants[one.name]),
+        "metric": evaluation.value(evaluation.variants[name]),
         "drop": drop.value,
         "drop_low": drop.low,
         "drop_high": drop.high,
-        "agreement": evaluation.agreement(one.name),
+        "agreement": evaluation.agreement(name),
     }

@@ -18,6 +18,23 @@ class SourceOutcome(Record, frozen=True, kw_only=True):
     metric: Metric | None = None
 
 
+class Timing(Latency, frozen=True, kw_only=True):
+    """A latency with the float model's beside it.
+
+    Attributes:
+        ratio: how many times as fast as the float model: the median over the rounds; None where that was not timed.
+        ratio_low, ratio_high: the smallest and the largest over the rounds.
+        rounds: interleaved; each gives one ratio of medians.
+        runs: inferences timed in all.
+    """
+
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    rounds: int = 0
+    runs: int = 0
+
+
 class KeptFloat(Record, frozen=True, kw_only=True):
     """An operator that stays float in a quantised variant. node: its name in the canonical graph."""
 
@@ -38,6 +55,7 @@ class VariantOutcome(Record, frozen=True, kw_only=True):
         reason: why it was refused, "" where it is kept.
         blame: the layers that add the most error, for a variant over its budget.
         kept_float: operators that stay float in it.
+        skipped: why it was not run here, for `evaluate` and `benchmark`; "" where it was.
     """
 
     name: str
@@ -61,6 +79,7 @@ class VariantOutcome(Record, frozen=True, kw_only=True):
     reason: str = ""
     blame: list[Blame] = []
     kept_float: list[KeptFloat] = []
+    skipped: str = ""
 
 
 class SplitOutcome(Record, frozen=True, kw_only=True):

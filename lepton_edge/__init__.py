@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from converters.api import load_model, quantize_model
+    from converters.api import benchmark, evaluate, load_model, quantize_model
     from device_agent.local import Agent
     from lepton_edge.bundle import Bundle
     from lepton_edge.errors import LeptonError, UnsupportedOperatorError
@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 # is loaded. A device speaks to its own manager and to nobody else (docs/decisions/0005); set it to 0 to allow it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["Agent", "Bundle", "LeptonError", "UnsupportedOperatorError", "__version__", "load_model", "quantize_model"]
+__all__ = [
+    "Agent",
+    "Bundle",
+    "LeptonError",
+    "UnsupportedOperatorError",
+    "__version__",
+    "benchmark",
+    "evaluate",
+    "load_model",
+    "quantize_model",
+]
 
 _HOME = {
     "Agent": ("device_agent.local", "Agent"),
@@ -23,6 +33,8 @@ _HOME = {
     "LeptonError": ("lepton_edge.errors", "LeptonError"),
     "UnsupportedOperatorError": ("lepton_edge.errors", "UnsupportedOperatorError"),
     "__version__": ("lepton_edge.version", "VERSION"),
+    "benchmark": ("converters.api", "benchmark"),
+    "evaluate": ("converters.api", "evaluate"),
     "load_model": ("converters.api", "load_model"),
     "quantize_model": ("converters.api", "quantize_model"),
 }

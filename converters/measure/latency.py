@@ -22,6 +22,7 @@ def measure_latency(
     inputs: Arrays,
     *,
     budget_s: float = BUDGET_S,
+    min_rounds: int = MIN_ROUNDS,
     max_rounds: int = MAX_ROUNDS,
     progress: Progress = quiet,
 ) -> dict[str, list[float]]:
@@ -31,7 +32,7 @@ def measure_latency(
         sessions: by name.
         inputs: samples by input name, the first axis the samples; taken in turn, one a round.
         budget_s: about how long all rounds may take together, in seconds.
-        max_rounds: at most; MIN_ROUNDS of them are done whatever they take.
+        min_rounds, max_rounds: at least so many are done whatever they take, and at most.
         progress: told the percentage done.
 
     Returns:
@@ -46,7 +47,7 @@ def measure_latency(
     start = time.perf_counter()
     for round_index in range(max_rounds):
         spent = (time.perf_counter() - start) / budget_s
-        if round_index >= MIN_ROUNDS and spent > 1:
+        if round_index >= min_rounds and spent > 1:
             break
         progress("timing", int(100 * min(1.0, max(spent, round_index / max_rounds))), 100)
         for name, session in sessions.items():
@@ -58,7 +59,7 @@ def measure_latency(
 
 
 def summarise(times: Sequence[float], float_times: Sequence[float], *, runtime: str, threads: int) -> Latency:
-    """The manifest's entry: quantiles in milliseconds."""
+    """The manifest's entry: quantiles in milliseconds; 0 for the float model's where it was not timed."""
     return Latency(
         runtime=runtime,
         version=runtimes()[runtime].version() or "",
@@ -67,6 +68,6 @@ def summarise(times: Sequence[float], float_times: Sequence[float], *, runtime: 
         p50_ms=round(1e3 * float(np.quantile(times, 0.5)), 4),
         p90_ms=round(1e3 * float(np.quantile(times, 0.9)), 4),
         p99_ms=round(1e3 * float(np.quantile(times, 0.99)), 4),
-        float_p50_ms=round(1e3 * float(np.quantile(float_times, 0.5)), 4),
+        float_p50_ms=round(1e3 * float(np.quantile(float_times, 0.5)), 4) if float_times else 0.0,
         place=this_cpu().model,
     )

@@ -8,6 +8,9 @@ from lepton_edge.version import VERSION
 
 COMMANDS = {
     "convert": "lepton_edge.cli.convert",
+    "evaluate": "lepton_edge.cli.evaluate",
+    "benchmark": "lepton_edge.cli.benchmark",
+    "report": "lepton_edge.cli.report",
     "demo": "lepton_edge.cli.demo",
     "fleet": "lepton_edge.cli.fleet",
     "enroll": "lepton_edge.cli.enroll",

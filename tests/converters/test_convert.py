@@ -254,7 +254,7 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a shape for no input": (("--shape", "z=1x2"), 2, "no such input"),
     "no shape": (("--shape", "x"), 2, "expected name="),
     "absent data": (("--data", "absent.npz"), 1, "absent.npz: No such file"),
-    "data later": (("--data", "some.module:function"), 1, "not yet"),
+    "data of no module": (("--data", "some.module:function"), 1, "some.module:function: cannot be imported"),
     "an absent preprocess.toml": (("--preprocess", "absent.toml"), 1, "absent.toml"),
     "absent labels": (("--labels", "absent.txt"), 1, "absent.txt"),
 }

@@ -1,0 +1,180 @@
+"""A model in memory: what `load_model` and `quantize_model` give."""
+
+import shutil
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.artifact import Artifact, source_artifact
+from converters.golden import golden_inputs
+from converters.job import Measured
+from converters.judged import Terms, judge_artifacts, ranked
+from converters.measure.intervals import Interval
+from converters.pack import Card, pack
+from converters.request import DEFAULT_VERSION
+from converters.source import Source
+from converters.subject import Subject, of_artifacts
+from converters.workspace import Workspace
+from lepton_edge import durable
+from lepton_edge.bundle.binding import Array
+from lepton_edge.bundle.manifest import Metric, ModelSignature
+from lepton_edge.errors import DataError, NotYetSupportedError, UsageError
+from lepton_edge.names import check_name
+from lepton_edge.runtimes import Session
+
+_LATER_FORMATS = {".tflite", ".h5", ".keras", ".pt2", ".pt", ".pth"}
+
+Inputs = npt.ArrayLike | Mapping[str, npt.ArrayLike]
+Outputs = Array | dict[str, Array]
+
+
+class Model:
+    """A float model, or what `quantize_model` made of one."""
+
+    def __init__(
+        self, source: Source, *, card: Card, workspace: Workspace | None = None, measured: Measured | None = None
+    ) -> None:
+        """Use `load_model` or `quantize_model`.
+
+        Args:
+            source: the float model.
+            card: preprocessing and labels for a bundle.
+            workspace: where the artifacts of `measured` lie; it lives as long as the model does.
+            measured: what quantisation found; None for a float model.
+        """
+        self.source = source
+        self._card = card
+        self._workspace = workspace or Workspace()
+        self._measured = measured
+
+    def __repr__(self) -> str:
+        return f"<lepton_edge model {self.source.where!r}: {', '.join(self.variants)}>"
+
+    @cached_property
+    def _artifacts(self) -> list[Artifact]:
+        """The files, the best first; that of a float model is written when it is first asked for."""
+        if self._measured:
+            return [one.artifact for one in ranked(self._measured.judged)]
+        return [source_artifact(self.source, self._workspace.path)]
+
+    @cached_property
+    def _session(self) -> Session:
+        return self._artifacts[0].open(self.signature)
+
+    @property
+    def signature(self) -> ModelSignature:
+        """Names, types and shapes of the inputs and outputs."""
+        return self.source.signature
+
+    @property
+    def precision(self) -> str:
+        """Of the best file: float32, int8 or int8-dynamic."""
+        return self._artifacts[0].precision
+
+    @property
+    def variants(self) -> list[str]:
+        """The names of the files, the best for this machine first."""
+        return [artifact.name for artifact in self._artifacts]
+
+    @property
+    def metric(self) -> Metric | None:
+        """What the best file reached on the evaluation samples; None where nothing was evaluated."""
+        evaluation = self._measured.evaluation if self._measured else None
+        if evaluation is None:
+            return None
+        marks = evaluation.variants.get(self._artifacts[0].name, evaluation.source)
+        return evaluation.value(marks)
+
+    @property
+    def drop(self) -> Interval | None:
+        """Points that the best file lost against the source model, with the 95 % interval; None likewise."""
+        evaluation = self._measured.evaluation if self._measured else None
+        name = self._artifacts[0].name
+        return evaluation.drop(name) if evaluation and name in evaluation.variants else None
+
+    def predict(self, x: Inputs) -> Outputs:
+        """Run the best file on this machine.
+
+        Args:
+            x: an array where the model has one input, else a mapping by input name; the first axis the samples,
+                as many as one likes.
+
+        Returns:
+            An array where the model has one output, else a mapping by output name.
+
+        Raises:
+            DataError: names, shapes or types that do not fit.
+            SelfTestError: the runtime failed.
+        """
+        inputs = self._named(x)
+        batches = isinstance(self.signature.inputs[0].shape[0], str)
+        outputs = self._session.run(inputs) if batches else self._session.run_samples(inputs)
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def subject(self) -> Subject:
+        """The files in the form that `evaluate` and `benchmark` take."""
+        return of_artifacts(self.source, self._artifacts, self._card)
+
+    def save(
+        self, path: str | Path, *, variant: str | None = None, name: str = "", version: str = DEFAULT_VERSION
+    ) -> Path:
+        """Write a file, whole or not at all.
+
+        Args:
+            path: .onnx for one file, .lep for a bundle of all of them.
+            variant: for .onnx, which one; the best for this machine by default. `int8-onnx-u8s8` is for x86 with
+                VNNI; on older x86 it computes wrongly, and `int8-onnx-u8u8` is the right one.
+            name: of the bundle; the file's name by default.
+            version: of the bundle.
+
+        Raises:
+            NotYetSupportedError: a format that comes later.
+            UsageError: an unknown format, variant or name.
+            DiskFullError, StorageError: the file could not be written.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix == ".onnx":
+            with self._chosen(variant).path.open("rb") as file, durable.replacing(path) as out:
+                shutil.copyfileobj(file, out)
+            return path
+        if suffix == ".lep":
+            self._save_bundle(path, name or path.stem, version)
+            return path
+        if suffix in _LATER_FORMATS:
+            raise NotYetSupportedError(f"not yet: {path}: saving as {suffix}; today: .onnx and .lep")
+        raise UsageError(f"{path}: unknown format {suffix!r}; today: .onnx and .lep")
+
+    def _save_bundle(self, path: Path, name: str, version: str) -> None:
+        card = Card(
+            check_name(name, what="bundle name"),
+            check_name(version, what="version"),
+            steps=self._card.steps,
+            postprocess=self._card.postprocess,
+            files=self._card.files,
+        )
+        if self._measured:
+            judged, inputs, evaluation = self._measured.judged, self._measured.inputs, self._measured.evaluation
+        else:
+            inputs, evaluation = golden_inputs(None, self.signature, seed=0), None
+            judged = judge_artifacts(
+                self._artifacts, self.signature, inputs, None, terms=Terms(budget=None, benchmark=False)
+            )
+        pack(self.source, judged, inputs, evaluation, card=card).save(path)
+
+    def _chosen(self, variant: str | None) -> Artifact:
+        for artifact in self._artifacts:
+            if variant in {None, artifact.name}:
+                return artifact
+        raise UsageError(f"no variant {variant!r}; there are {self.variants}")
+
+    def _named(self, x: Inputs) -> dict[str, Array]:
+        if isinstance(x, Mapping):
+            return {str(name): np.asarray(array) for name, array in x.items()}
+        names = [spec.name for spec in self.signature.inputs]
+        if len(names) != 1:
+            raise DataError(f"the model takes {names}: give a mapping by input name")
+        return {names[0]: np.asarray(x)}

@@ -1,0 +1,66 @@
+"""`lepton-edge evaluate`: how accurate every variant is."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lepton_edge.cli.figures import drop_text, metric_text
+from lepton_edge.cli.output import ErrorCommand, Output, stopping_politely
+
+if TYPE_CHECKING:
+    from converters.outcome import Outcome, VariantOutcome
+
+
+@click.command(cls=ErrorCommand)
+@click.argument("model", metavar="FILE|BUNDLE")
+@click.option("--data", required=True, help="Samples to evaluate with, as `convert` takes them.")
+@click.option(
+    "--preprocess", type=click.Path(path_type=Path), help="preprocess.toml, in place of what the bundle holds."
+)
+@click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line, in place of the bundle's.")
+@click.option("--metric", help="As `convert` takes it.")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Size of an input that has none.")
+@click.option("--trust", is_flag=True, help="Allow formats that can run code.")
+@click.pass_obj
+def command(
+    output: Output,
+    *,
+    model: str,
+    data: str,
+    preprocess: Path | None,
+    labels: Path | None,
+    metric: str | None,
+    shapes: tuple[str, ...],
+    trust: bool,
+) -> None:
+    """Measure every variant of FILE or BUNDLE on samples, paired with the float model.
+
+    A variant that this machine cannot run, or would compute wrongly, is listed as skipped with the reason.
+    """
+    from converters.bar import shown_progress
+    from converters.evaluate import evaluate_subject
+    from converters.graph.signature import parse_shape
+    from converters.subject import Opening, opened
+
+    opening = Opening(dict(parse_shape(text) for text in shapes), trust=trust, preprocess=preprocess, labels=labels)
+    with (
+        stopping_politely(),
+        shown_progress(wanted=not output.as_json) as progress,
+        opened(model, opening) as subject,
+    ):
+        outcome = evaluate_subject(subject, data, metric=metric, note=output.note, progress=progress)
+    output.document(outcome, text=_text(outcome))
+
+
+def _text(outcome: "Outcome") -> str:
+    return "\n".join([f"{outcome.name} {outcome.version}".strip(), *(_line(one) for one in outcome.variants)])
+
+
+def _line(one: "VariantOutcome") -> str:
+    if one.metric is None:
+        return f"  {one.name:<20}  skipped: {one.skipped}"
+    parts = [f"  {one.name:<20}", metric_text(one.metric), f"n={one.metric.n}"]
+    if one.drop is not None and one.agreement is not None and one.precision != "float32":
+        parts += [drop_text(one), f"agreement {100 * one.agreement:.2f} %"]
+    return "  ".join(parts)
