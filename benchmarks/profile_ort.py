@@ -330,7 +330,9 @@ def main() -> None:
     for case in cases():
         measure(case)
         ratio = case.results[False] / max(case.results[True], 1)
-        sys.stderr.write(f"{case.kind:16} {case.shape!s:22} {case.results[False]:>12.0f} ns float, {ratio:.2f}x in int8\n")
+        sys.stderr.write(
+            f"{case.kind:16} {case.shape!s:22} {case.results[False]:>12.0f} ns float, {ratio:.2f}x in int8\n"
+        )
         found.setdefault(case.kind, []).append(case)
     operators = {
         kind: {"in_float": fit(group, int8=False), "in_int8": fit(group, int8=True)} for kind, group in found.items()
@@ -340,7 +342,12 @@ def main() -> None:
             line = operators[kind]["in_int8" if int8 else "in_float"]
             errors = [_error(line, case, case.results[int8]) for case in group]
             sys.stderr.write(f"{kind:16} int8={int8!s:5} median error {100 * statistics.median(errors):.0f} %\n")
-    document = {"operators": operators, "edges": quantize_costs(), "cpu": this_cpu().model, "runtime": onnxruntime.__version__}
+    document = {
+        "operators": operators,
+        "edges": quantize_costs(),
+        "cpu": this_cpu().model,
+        "runtime": onnxruntime.__version__,
+    }
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 

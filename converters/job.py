@@ -21,7 +21,7 @@ from converters.golden import golden_inputs
 from converters.judged import Judged, Terms, judge_artifacts
 from converters.measure.accuracy import Evaluation, evaluate, fingerprint
 from converters.measure.memory import release_memory
-from converters.measure.metrics import RateMetric, find_metric
+from converters.measure.metrics import Metric, find_metric
 from converters.mend import Patient, keep_budget
 from converters.pack import Card
 from converters.quantize.artifacts import How, Made, make_artifacts
@@ -137,8 +137,7 @@ def measure(
     source = load()
     note(f"{source.where}: {source.format}, {source.size_bytes} bytes")
     samples = _samples(source.signature, request, card)
-    labelled = samples.evaluation is not None and samples.evaluation.labels is not None
-    metric = find_metric(request.metric, labelled=labelled) if samples.evaluation else None
+    metric = _metric(source.signature, samples.evaluation, request, card) if samples.evaluation else None
     if samples.calibration:
         note(f"calibrating on {len(samples.calibration)} samples")
     how = How(request.precision, request.method, request.state)
@@ -171,6 +170,12 @@ def measure(
     return Measured(source, samples, made, judged, evaluation, inputs)
 
 
+def _metric(signature: ModelSignature, data: Dataset, request: Request, card: Card) -> Metric:
+    return find_metric(
+        request.metric, targets=data.targets, signature=signature, labels=card.labels, postprocess=card.postprocess
+    )
+
+
 def _check_wired(request: Request) -> None:
     """Refuse what the quantiser does not take yet, rather than leave it aside in silence."""
     if request.state:
@@ -185,7 +190,7 @@ def evaluate_artifacts(
     artifacts: Sequence[Loadable],
     signature: ModelSignature,
     data: Dataset,
-    metric: RateMetric,
+    metric: Metric,
     *,
     exclude: Collection[bytes] = (),
     progress: Progress = quiet,

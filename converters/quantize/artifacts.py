@@ -1,24 +1,49 @@
 """From the imported model to the files of every profile: one calibration serves all."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-import onnx
+import numpy as np
+import onnx_ir as ir
 
-from converters.artifact import Artifact, onnx_artifact, source_artifact
+from converters.artifact import Artifact, source_artifact
+from converters.calibrate import Method, calibrate
 from converters.data.dataset import Dataset
-from converters.graph.macs import int8_share
+from converters.data.sequence import recurrence, step_samples
+from converters.graph.canonical import canonicalise
 from converters.graph.operators import is_half, is_quantised
-from converters.proto import write_model
-from converters.quantize.dynamic import quantize_dynamic
-from converters.quantize.prepare import prepare
-from converters.quantize.profiles import DYNAMIC, X86_AVX2, X86_VNNI, host_flags, saturates
-from converters.quantize.static import quantize_static
-from converters.quantize.unsigned import with_unsigned_weights
+from converters.measure.blame import Blame
+from converters.ort import open_plain
+from converters.quantize.compiler import Compiler
+from converters.quantize.constraints import Constraints
+from converters.quantize.deviation import SAMPLES, Deviation
+from converters.quantize.nodata import quantize_without_data
+from converters.quantize.profiles import DYNAMIC, FLOAT, HALF, STATIC, Profile, host_flags, runs_right, saturates
 from converters.source import Source
+from converters.write.float16 import to_float16
+from converters.write.onnx import write_onnx
+from lepton_edge.bundle.binding import Arrays
+from lepton_edge.bundle.manifest import Precision
+from lepton_edge.progress import Progress, quiet
 
-PREPARED = "prepared.onnx"
-_INT8_WEIGHTS = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+_INT8_TYPES = {ir.DataType.INT8, ir.DataType.UINT8}
+
+
+@dataclass(frozen=True)
+class How:
+    """What a user asked of the quantiser.
+
+    Attributes:
+        precision: "8" or "16".
+        method: how ranges follow from histograms; "auto" chooses by the outputs' deviation.
+        state: input by the output of the step before, for a model that is fed its own state.
+    """
+
+    precision: str = "8"
+    method: str = "auto"
+    state: Mapping[str, str] = field(default_factory=dict)
 
 
 class Made(NamedTuple):
@@ -26,76 +51,134 @@ class Made(NamedTuple):
 
     Attributes:
         artifacts: the float one first; alone where there is nothing to quantise.
-        prepared: the file of the float graph that was quantised; None where there is nothing to quantise.
         reason: why float is alone, "" otherwise.
-        warnings: about forms that were left out.
+        warnings: about forms that were left out, and about the calibration.
+        compiler: makes the files again under other constraints; None where there was no calibration.
+        constraints: that the files were made under.
+        blame: the layers that lost the most accuracy, where first aid was needed.
     """
 
     artifacts: list[Artifact]
-    prepared: Path | None
-    reason: str
-    warnings: list[str]
+    reason: str = ""
+    warnings: Sequence[str] = ()
+    compiler: Compiler | None = None
+    constraints: Constraints = Constraints()
+    blame: Sequence[Blame] = ()
+
+    @property
+    def prepared(self) -> Path | None:
+        """The float file that the quantised ones were made from; None where there are none."""
+        return self.artifacts[0].path if len(self.artifacts) > 1 else None
 
 
-def make_artifacts(source: Source, calibration: Dataset | None, folder: Path) -> Made:
+def make_artifacts(
+    source: Source, calibration: Dataset | None, folder: Path, *, how: How | None = None, progress: Progress = quiet
+) -> Made:
     """Quantise for every profile.
 
     Args:
         source: the imported model.
         calibration: samples for static int8; None makes weights-only int8.
         folder: the workspace; every file is written there.
+        how: what was asked.
+        progress: told after each calibration sample.
 
     Raises:
-        ModelError, NotYetSupportedError, DataError: as `prepare`, `quantize_static` and `quantize_dynamic`.
+        ModelError, NotYetSupportedError, UnsupportedOperatorError: a graph that cannot be brought into canonical form.
+        DataError: as `calibrate`.
     """
-    plain = source_artifact(source, folder)
+    how = how or How()
     if is_quantised(source.model):
-        return Made([plain], None, "the source alone is kept: it is quantised already", [])
+        return Made([source_artifact(source, folder)], "the source alone is kept: it is quantised already")
     if is_half(source.model):
-        return Made(
-            [plain],
-            None,
-            "float alone is kept: int8 from float16 comes later (not yet); export the model in float32",
-            [],
-        )
-    prepared = prepare(source)
+        reason = "float alone is kept: int8 from float16 comes later (not yet); export the model in float32"
+        return Made([source_artifact(source, folder)], reason)
+    model = canonicalise(source.model, where=source.where)
+    plain = _written(model, FLOAT, "float32", folder)
+    if how.precision == "16":
+        return _smaller(plain, _written(to_float16(model), HALF, "float16", folder), "float16 weights")
     if calibration is None:
-        made = [_dynamic(prepared, source.where, folder)]
-        warnings: list[str] = []
-    else:
-        made, warnings = _static(prepared, calibration, source.where, folder)
-    if not any(_has_int8(artifact.path) for artifact in made):
-        reason = "float alone is kept: nothing to quantise, as no layer has weights to make int8"
-        return Made([plain], None, reason, warnings)
-    if calibration is None and made[0].size >= plain.size:
-        return Made([plain], None, "float alone is kept: int8 weights would not make the file smaller", warnings)
-    write_model(prepared, folder / PREPARED)
-    return Made([plain, *made], folder / PREPARED, "", warnings)
+        return _without_data(model, plain, folder)
+    return _static(source, model, plain, calibration, folder, how=how, progress=progress)
+
+
+def _written(model: ir.Model, profile: Profile, precision: Precision, folder: Path) -> Artifact:
+    path = folder / f"{profile.variant}.onnx"
+    written = write_onnx(model, path)
+    return Artifact(profile, precision, path, path.stat().st_size, min_runtime=written.min_runtime)
+
+
+def _smaller(plain: Artifact, made: Artifact, what: str, warnings: Sequence[str] = ()) -> Made:
+    if made.size >= plain.size:
+        return Made([plain], f"float alone is kept: {what} would not make the file smaller", warnings)
+    return Made([plain, made], warnings=warnings)
+
+
+def _without_data(model: ir.Model, plain: Artifact, folder: Path) -> Made:
+    result = quantize_without_data(model)
+    if not any(value.dtype in _INT8_TYPES for value in result.model.graph.initializers.values()):
+        return Made([plain], "float alone is kept: nothing to quantise, as no layer has weights to make int8")
+    return _smaller(plain, _written(result.model, DYNAMIC, "int8-dynamic", folder), "int8 weights", result.notes)
 
 
 def _static(
-    prepared: onnx.ModelProto, calibration: Dataset, where: str, folder: Path
-) -> tuple[list[Artifact], list[str]]:
-    signed = quantize_static(prepared, calibration, where=where)
-    share = int8_share(signed)
+    source: Source,
+    model: ir.Model,
+    plain: Artifact,
+    data: Dataset,
+    folder: Path,
+    *,
+    how: How,
+    progress: Progress,
+) -> Made:
+    statistics = calibrate(model, data, state=how.state or None, progress=progress, where=source.where)
+    profiles, warnings = _profiles()
+    compiler = Compiler(model, statistics, profiles)
+    constraints = Constraints(*(method for method in get_args(Method) if method == how.method))
+    if how.method == "auto" and compiler.plan(profiles[0], constraints).int8:
+        constraints = Constraints(compiler.choose_method(Deviation(model, some_inputs(source, plain, data, how))))
+    artifacts = compiler.artifacts(constraints, folder)
+    warnings += statistics.warnings
+    if not artifacts:
+        reason = f"float alone is kept: {_why_nothing(compiler, constraints)}"
+        return Made([plain], reason, warnings)
+    return Made([plain, *artifacts], "", warnings, compiler, constraints)
+
+
+def _profiles() -> tuple[list[Profile], list[str]]:
+    """Those that can be judged here, this host's own first; and a warning for each of the others."""
     flags, machine = host_flags()
-    made, warnings = [], []
-    for profile in (X86_VNNI, X86_AVX2):
-        if saturates(profile, flags=flags, machine=machine):
-            warnings.append(
-                f"{profile.variant} left out: this CPU has no VNNI and computes it wrongly, so it cannot be judged here"
-            )
-            continue
-        model = with_unsigned_weights(signed) if profile.weights == "U8" else signed
-        made.append(onnx_artifact(model, profile, "int8", folder, int8_macs=share))
-    return made, warnings
+    wrong = [one for one in STATIC if saturates(one, flags=flags, machine=machine)]
+    right = [one for one in STATIC if one not in wrong]
+    right.sort(key=lambda one: not runs_right(one, flags=flags, machine=machine))
+    return right, [
+        f"{one.variant} left out: this CPU has no VNNI and computes it wrongly, so it cannot be judged here"
+        for one in wrong
+    ]
 
 
-def _dynamic(prepared: onnx.ModelProto, where: str, folder: Path) -> Artifact:
-    model = quantize_dynamic(prepared, where=where)
-    return onnx_artifact(model, DYNAMIC, "int8-dynamic", folder, int8_macs=int8_share(model))
+def some_inputs(source: Source, plain: Artifact, data: Dataset, how: How) -> list[Arrays]:
+    """A few single-step inputs, spread over the calibration samples."""
+    if how.state:
+        executor = open_plain(plain.path, threads=1, optimise=True)
+        steps = recurrence(source.signature, how.state, where=source.where)
+        rows = step_samples(data, steps, executor.execute, min(SAMPLES, len(data)))
+        return [{name: array[i : i + 1] for name, array in rows.items()} for i in range(len(next(iter(rows.values()))))]
+    chosen = np.unique(np.linspace(0, len(data) - 1, min(SAMPLES, len(data))).round().astype(int))
+    return [data.inputs(int(index)) for index in chosen]
 
 
-def _has_int8(file: Path) -> bool:
-    model = onnx.load(file)
-    return any(tensor.data_type in _INT8_WEIGHTS and len(tensor.dims) > 1 for tensor in model.graph.initializer)
+def _why_nothing(compiler: Compiler, constraints: Constraints) -> str:
+    """In one line, for a graph of which no profile runs a part in int8."""
+    made = compiler.plan(compiler.profiles[0], constraints)
+    reasons = [
+        made.reasons[index]
+        for index, unit in enumerate(made.units)
+        if unit.weight is not None and index in made.reasons
+    ]
+    if not reasons:
+        return "nothing to quantise, as no layer has weights to make int8"
+    most = max(dict.fromkeys(reasons), key=reasons.count)
+    return f"int8 does not pay: {most}" + (
+        f", and {len(set(reasons)) - 1} more reasons" if len(set(reasons)) > 1 else ""
+    )

@@ -74,12 +74,12 @@ def cost(line: Line, unit: Unit) -> float:
     return line.fixed + line.mac * macs(unit) + line.read * read + line.written * written
 
 
-def elements(value: ir.Value) -> int:
+def elements(value: ir.Value | None) -> int:
     """Elements of a tensor at batch 1."""
-    if value.shape is None:
+    if value is None or value.shape is None:
         return TYPICAL_SIZE
-    sizes = [size if isinstance(size, int) else 1 if axis == 0 else TYPICAL_SIZE for axis, size in enumerate(value.shape)]
-    return math.prod(sizes)
+    sizes = (size if isinstance(size, int) else None for size in value.shape)
+    return math.prod((1 if axis == 0 else TYPICAL_SIZE) if size is None else size for axis, size in enumerate(sizes))
 
 
 def macs(unit: Unit) -> int:
@@ -92,7 +92,8 @@ def macs(unit: Unit) -> int:
             return elements(node.inputs[0]) * size // max(1, shape[0])
         return elements(node.outputs[0]) * size // max(1, shape[0] if node.op_type == "Conv" else shape[-1])
     if node.op_type == "MatMul":
-        inner = node.inputs[0].shape[-1] if node.inputs[0].shape is not None and node.inputs[0].shape else 0
+        left = node.inputs[0]
+        inner = left.shape[-1] if left is not None and left.shape else 0
         return elements(node.outputs[0]) * (inner if isinstance(inner, int) else TYPICAL_SIZE)
     return 0
 

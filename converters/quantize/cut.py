@@ -56,9 +56,7 @@ def cheapest(choices: Mapping[int, Choice], crossings: Sequence[Crossing]) -> se
         _edge(network, _INT8, unit, _whole(choice.in_float))
     for index, crossing in enumerate(crossings):
         _cross(network, index, crossing)
-    _, (int8_side, _) = nx.minimum_cut(
-        network, _INT8, _FLOAT, flow_func=nx.algorithms.flow.boykov_kolmogorov
-    )
+    _, (int8_side, _) = nx.minimum_cut(network, _INT8, _FLOAT, flow_func=nx.algorithms.flow.boykov_kolmogorov)
     return {unit for unit in choices if unit in int8_side}
 
 

@@ -1,7 +1,7 @@
 """The plan: which units of a graph a profile runs in int8. Nothing here reads a disk or a clock.
 
-Accuracy decides what may be int8 (`encodings`), cost decides what is: the labelling that the profile's table says is the
-fastest, exactly (`cut`).
+Accuracy decides what may be int8 (`encodings`), cost decides what is: the labelling that the profile's table says is
+the fastest, exactly (`cut`).
 """
 
 from collections.abc import Sequence
@@ -43,6 +43,10 @@ class Plan:
         total = sum(macs(unit) for unit in self.units)
         return sum(macs(self.units[index]) for index in self.int8) / total if total else 0.0
 
+    def work(self, index: int) -> int:
+        """Multiply-accumulates of a unit at batch 1."""
+        return macs(self.units[index])
+
     def cost(self, *, keep_float: int | None = None) -> float:
         """What its units cost by the profile's table, in nanoseconds, with one more of them in float."""
         return sum(
@@ -63,7 +67,11 @@ def plan(units: Sequence[Unit], encodings: Encodings, constraints: Constraints, 
     Returns:
         The plan of the lowest cost; on a profile whose costs are unknown, that with the fewest bytes moved.
     """
-    reasons = {index: reason for index, unit in enumerate(units) if (reason := _obstacle(unit, encodings, constraints, profile))}
+    reasons = {
+        index: reason
+        for index, unit in enumerate(units)
+        if (reason := _obstacle(unit, encodings, constraints, profile))
+    }
     choices = {
         index: Choice(_cost(unit, profile, int8=False), None if index in reasons else _cost(unit, profile, int8=True))
         for index, unit in enumerate(units)

@@ -1,4 +1,4 @@
-"""Profiles as data: what a kind of runtime on a kind of CPU runs in int8, what it costs there, what it needs to be right.
+"""Profiles as data: what a kind of runtime on a kind of CPU runs in int8, at what cost, and what it needs to be right.
 
 Each is a JSON file in `profile_data`; a measured one is written by `make profile`. Why two forms of the same weights:
 on x86 without VNNI the instruction behind U8S8 and S8S8 (vpmaddubsw) adds pairs of products in 16 bits and saturates

@@ -41,14 +41,14 @@ class _Emitter:
         self._values |= {value.name: value for node in graph for value in node.outputs}
         self._names = {*self._values, *graph.initializers, *self._nodes}
         self._made = [plan.units[index] for index in sorted(plan.int8)]
-        self._writers = {value.name: unit for unit in self._made for value in unit.outputs}
+        self._writers = {value.name or "": unit for unit in self._made for value in unit.outputs}
         self._steps: dict[str, ir.Value] = {}
 
     def run(self) -> None:
         readers = self._readers()
         for unit in self._made:
             self._constants(unit)
-        for name in list(dict.fromkeys([*readers, *self._writers])):
+        for name in dict.fromkeys([*readers, *self._writers]):
             self._quantise(name, readers.get(name, []))
         for unit in self._made:
             self._clip_steps(unit)
@@ -97,7 +97,9 @@ class _Emitter:
             total = (scale.astype(np.float64) * source.scale).astype(np.float32)
             made = self._dequantise_array(f"{unit.name}_bias", quantize_bias(bias, total), total, None, axis=0)
             holder = self._nodes[unit.nodes[1].name] if unit.operator == "MatMul" else node
-            index = next(i for i, value in enumerate(holder.inputs) if value is not None and value.name == unit.bias.name)
+            index = next(
+                i for i, value in enumerate(holder.inputs) if value is not None and value.name == unit.bias.name
+            )
             holder.replace_input_with(index, made)
 
     # activations
@@ -142,9 +144,9 @@ class _Emitter:
             return steps
         bounds = [0 if low == -np.inf else _step(low, encoding), STEPS if high == np.inf else _step(high, encoding)]
         sign = self._plan.profile.activations
-        made = [self._initialiser(f"{name}_{end}", self._signed(np.uint8(bound), sign)) for end, bound in zip(("low", "high"), bounds, strict=True)]
+        made = [self._initialiser(f"{name}_clip", self._signed(np.uint8(bound), sign)) for bound in bounds]
         clipped = self._node("Clip", [steps, *made], f"{name}_clipped", after=steps)
-        clipped.dtype, clipped.shape = steps.dtype, steps.shape
+        _like(clipped, steps)
         return clipped
 
     def _drop_activation(self, unit: Unit) -> None:
@@ -164,36 +166,36 @@ class _Emitter:
     def _clip_steps(self, unit: Unit) -> None:
         write = _BY_CLIP.get(unit.operator)
         if write is not None:
-            write(self, unit, self._nodes[unit.name])
+            write(self, unit)
 
-    def hard_sigmoid(self, unit: Unit, node: ir.Node) -> None:
+    def hard_sigmoid(self, unit: Unit) -> None:
         """Its output is the clipped steps of its input, read with the output's own encoding."""
-        self._replace_steps(unit, self._gate(unit, node))
+        self._replace_steps(unit, self._gate(unit))
 
-    def hard_swish(self, unit: Unit, node: ir.Node) -> None:
-        """x * gate(x), the gate as above (Howard et al., "Searching for MobileNetV3", 2019)."""
+    def hard_swish(self, unit: Unit) -> None:
+        """X * gate(x), the gate as above (Howard et al., "Searching for MobileNetV3", 2019)."""
         source = unit.data[0].name or ""
         encoding = hard_sigmoid_encoding(unit.nodes[0], self._plan.encodings.tensors[source])
+        node = self._nodes[unit.name]
         x = node.inputs[0]
         if encoding is None or x is None:
             raise AssertionError(f"{unit.name}: planned without a gate")
-        gate = self._dequantise(f"{unit.name}_gate", self._gate(unit, node), encoding)
+        gate = self._dequantise(f"{unit.name}_gate", self._gate(unit), encoding)
         product = ir.node("Mul", [x, gate], name=self._fresh(f"{unit.name}_product"))
         node.prepend(product)
         self._move_output(node, product)
 
-    def clip(self, unit: Unit, node: ir.Node) -> None:
+    def clip(self, unit: Unit) -> None:
         """A Relu or Clip on its own: input and output share one encoding."""
         source = unit.data[0].name or ""
         encoding = self._plan.encodings.tensors[source]
         self._replace_steps(unit, self._clip_to(self._steps[source], *clip_bounds(unit.nodes[0]), unit.name, encoding))
 
-    def _gate(self, unit: Unit, node: ir.Node) -> ir.Value:
+    def _gate(self, unit: Unit) -> ir.Value:
         source = unit.data[0].name or ""
         read = hard_sigmoid_encoding(unit.nodes[0], self._plan.encodings.tensors[source])
         if read is None:
             raise AssertionError(f"{unit.name}: planned without a gate")
-        del node
         return self._clip_to(self._steps[source], 0.0, 1.0, f"{unit.name}_gate", read)
 
     def _replace_steps(self, unit: Unit, steps: ir.Value) -> None:
@@ -211,7 +213,7 @@ class _Emitter:
 
     def _move_output(self, node: ir.Node, product: ir.Node) -> None:
         old, new = node.outputs[0], product.outputs[0]
-        new.dtype, new.shape = old.dtype, old.shape
+        _like(new, old)
         for user, index in list(old.uses()):
             user.replace_input_with(index, new)
         self._graph.remove(node, safe=True)
@@ -246,8 +248,10 @@ class _Emitter:
 
     def _initialiser(self, name: str, array: npt.ArrayLike, *, exact: bool = False) -> ir.Value:
         name = name if exact else self._fresh(name)
-        value = ir.Value(name=name, const_value=ir.tensor(np.asarray(array), name=name))
-        value.dtype, value.shape = value.const_value.dtype, value.const_value.shape  # type: ignore[union-attr]
+        tensor = ir.tensor(np.asarray(array), name=name)
+        value = ir.Value(
+            name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy())
+        )
         self._graph.register_initializer(value)
         self._names.add(name)
         return value
@@ -283,11 +287,15 @@ class _Emitter:
         return ir.DataType.UINT8 if sign == "U8" else ir.DataType.INT8
 
 
-_BY_CLIP: dict[str, Callable[[_Emitter, Unit, ir.Node], None]] = {
+_BY_CLIP: dict[str, Callable[[_Emitter, Unit], None]] = {
     "HardSigmoid": _Emitter.hard_sigmoid,
     "HardSwish": _Emitter.hard_swish,
     **dict.fromkeys(ACTIVATIONS, _Emitter.clip),
 }
+
+
+def _like(value: ir.Value, other: ir.Value) -> None:
+    value.type, value.shape = other.type, other.shape
 
 
 def _step(number: float, encoding: Encoding) -> int:

@@ -43,6 +43,11 @@ class Unit:
         return self.nodes[0].op_type
 
     @property
+    def expected(self) -> bool:
+        """Whether a user would expect it in int8, so that its absence wants a reason."""
+        return self.nodes[0].op_type in RULES or _has_bodies(self.nodes[0])
+
+    @property
     def outputs(self) -> Sequence[ir.Value]:
         """What the last of its nodes computes."""
         return self.nodes[-1].outputs
@@ -74,7 +79,7 @@ def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
 def _unit(node: ir.Node) -> Unit:
     rule = _rule(node)
     if rule is None:
-        return Unit((node,), None, reason="has no int8 form")
+        return Unit((node,), None, reason=_no_rule(node))
     reason = _obstacle(node, rule)
     if reason:
         return Unit((node,), None, reason=reason)
@@ -86,6 +91,17 @@ def _unit(node: ir.Node) -> Unit:
         _take_activation(nodes)
     data = [value for value in _data(node, rule) if value.dtype == FLOAT]
     return Unit(tuple(nodes), rule, tuple(data), _at(node, rule.weight), bias)
+
+
+def _has_bodies(node: ir.Node) -> bool:
+    graphs = {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS}
+    return any(attribute.type in graphs for attribute in node.attributes.values())
+
+
+def _no_rule(node: ir.Node) -> str:
+    if _has_bodies(node):
+        return "control flow stays float as a whole, with what stands in its bodies"
+    return "has no int8 form"
 
 
 def _rule(node: ir.Node) -> Rule | None:
@@ -100,19 +116,24 @@ def _obstacle(node: ir.Node, rule: Rule) -> str:
     """Why this very node has no int8 form though its operator has one; "" where it has."""
     if any(value.dtype != FLOAT for value in [*_data(node, rule), *node.outputs]):
         return "does not compute in float32"
-    if rule.weight is not None:
-        weight = constant(node.inputs[rule.weight])
-        if weight is None:
-            return "its weights are computed, not constant"
-        if weight.dtype != FLOAT or len(weight.shape) <= rule.axis or weight.size == 0:
-            return "its weights have no form that int8 kernels take"
-        if node.op_type == "MatMul" and len(weight.shape) != 2:
-            return "its weights are a stack of matrices"
-        if node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1:
-            return "a grouped transposed convolution has no scale a channel"
+    if rule.weight is not None and (reason := _weight_obstacle(node, node.inputs[rule.weight], rule)):
+        return reason
     bias = _at(node, rule.bias)
     if bias is not None and constant(bias) is None:
         return "its bias is computed, not constant"
+    return ""
+
+
+def _weight_obstacle(node: ir.Node, value: ir.Value | None, rule: Rule) -> str:
+    weight = constant(value)
+    if weight is None:
+        return "its weights are computed, not constant"
+    if weight.dtype != FLOAT or len(weight.shape) <= rule.axis or weight.size == 0:
+        return "its weights have no form that int8 kernels take"
+    if node.op_type == "MatMul" and len(weight.shape) != 2:
+        return "its weights are a stack of matrices"
+    if node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1:
+        return "a grouped transposed convolution has no scale a channel"
     return ""
 
 

@@ -59,4 +59,5 @@ def quantize_bias(bias: Floats, scale: Floats) -> npt.NDArray[np.int32]:
 def quantize_activation(values: Floats, encoding: Encoding) -> npt.NDArray[np.uint8]:
     """A constant that stands where an activation could, in U8 steps."""
     steps = np.rint(values.astype(np.float64) / encoding.scale) + encoding.zero_point
-    return np.clip(steps, 0, STEPS).astype(np.uint8)
+    made: npt.NDArray[np.uint8] = np.clip(steps, 0, STEPS).astype(np.uint8)
+    return made

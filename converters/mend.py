@@ -1,0 +1,90 @@
+"""Keep the budget: where int8 loses too much, first aid returns layers to float until what is left fits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.artifact import Artifact
+from converters.data.dataset import Dataset
+from converters.measure.accuracy import Evaluation
+from converters.quantize.artifacts import How, Made, some_inputs
+from converters.quantize.compiler import Compiler
+from converters.quantize.constraints import Constraints
+from converters.quantize.deviation import Deviation
+from converters.quantize.first_aid import heal, worth
+from converters.source import Source
+from lepton_edge.progress import Progress, quiet
+
+TOP = 8
+"""Layers that are named as blame."""
+
+Evaluate = Callable[[Sequence[Artifact]], Evaluation]
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What first aid works on.
+
+    Attributes:
+        source: its signature and name.
+        calibration: samples that deviations are measured on; never those that judge.
+        how: what the user asked.
+        budget: points of drop allowed.
+        folder: the workspace.
+    """
+
+    source: Source
+    calibration: Dataset
+    how: How
+    budget: float
+    folder: Path
+
+
+def keep_budget(
+    made: Made, evaluation: Evaluation, evaluate: Evaluate, patient: Patient, *, progress: Progress = quiet
+) -> tuple[Made, Evaluation]:
+    """Return layers to float while a static int8 variant is over the budget.
+
+    Args:
+        made: the files as the plans wanted them.
+        evaluation: of those files.
+        evaluate: judges files, the float one first among them.
+        patient: what it is about.
+        progress: told after each tried layer.
+
+    Returns:
+        Files that keep the budget with their evaluation; the given ones, with the layers to blame, where none do.
+    """
+    compiler = made.compiler
+    if compiler is None or not _over(made.artifacts, evaluation, patient.budget):
+        return made, evaluation
+    plain = made.artifacts[0]
+    deviation = Deviation(compiler.model, some_inputs(patient.source, plain, patient.calibration, patient.how))
+    ranking = worth(compiler, compiler.plan(compiler.profiles[0], made.constraints), deviation, progress=progress)
+
+    def fits(constraints: Constraints) -> bool:
+        tried = _first(compiler, constraints, patient.folder)
+        return tried is not None and not _over([plain, tried], evaluate([plain, tried]), patient.budget)
+
+    healed = heal(made.constraints, ranking, fits)
+    if healed is None:
+        restored = compiler.artifacts(made.constraints, patient.folder)
+        return made._replace(artifacts=[plain, *restored], blame=ranking[:TOP]), evaluation
+    artifacts = [plain, *compiler.artifacts(healed, patient.folder)]
+    count = len(healed.keep_float) - len(made.constraints.keep_float)
+    warning = f"{count} layers went back to float to keep the budget: see the report"
+    healthy = made._replace(
+        artifacts=artifacts, constraints=healed, blame=ranking[:count], warnings=[*made.warnings, warning]
+    )
+    return healthy, evaluate(artifacts)
+
+
+def _over(artifacts: Sequence[Artifact], evaluation: Evaluation, budget: float) -> bool:
+    static = [artifact.name for artifact in artifacts if artifact.precision == "int8" and not artifact.is_source]
+    return any(evaluation.drop(name).value > budget or evaluation.variants[name].not_finite for name in static)
+
+
+def _first(compiler: Compiler, constraints: Constraints, folder: Path) -> Artifact | None:
+    """The file for this host's profile alone: it computes what the others do."""
+    made = compiler.plan(compiler.profiles[0], constraints)
+    return compiler.artifact(made, folder) if made.int8 else None

@@ -1,0 +1,99 @@
+"""One canonical graph, calibrated once, from which the file of every profile is made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from converters.artifact import Artifact
+from converters.calibrate import Method, Statistics
+from converters.outcome import KeptFloat
+from converters.quantize.constraints import Constraints
+from converters.quantize.deviation import Deviation
+from converters.quantize.encodings import Encodings, choose_encodings
+from converters.quantize.plan import Plan, plan
+from converters.quantize.profiles import Profile
+from converters.quantize.qdq import write_qdq
+from converters.quantize.units import find_units
+from converters.write.onnx import write_onnx
+
+CANDIDATES: tuple[Method, ...] = ("mse", "minmax", "percentile")
+"""What `auto` chooses from, the preferred one first. Entropy is left to those who ask: it was never the best here."""
+CLEARLY = 0.9
+"""Another method must bring the deviation below this share of the preferred one's to be taken."""
+
+
+class Compiler:
+    """Makes plans and files.
+
+    Attributes:
+        model: the canonical graph.
+        units: of the graph.
+        statistics: of the calibration.
+        profiles: that files are made for, the one of this host first.
+    """
+
+    def __init__(self, model: ir.Model, statistics: Statistics, profiles: Sequence[Profile]) -> None:
+        self.model = model
+        self.units = find_units(model.graph)
+        self.statistics = statistics
+        self.profiles = profiles
+        self._encodings: dict[Method, Encodings] = {}
+
+    def plan(self, profile: Profile, constraints: Constraints) -> Plan:
+        """What is int8 on a profile."""
+        return plan(self.units, self._encoded(constraints.method), constraints, profile)
+
+    def quantised(self, made: Plan) -> ir.Model:
+        """The plan as a graph."""
+        return write_qdq(self.model, made)
+
+    def artifacts(self, constraints: Constraints, folder: Path) -> list[Artifact]:
+        """Write the file of every profile that gains from int8 at all."""
+        plans = [self.plan(profile, constraints) for profile in self.profiles]
+        return [self.artifact(made, folder) for made in plans if made.int8]
+
+    def choose_method(self, deviation: Deviation) -> Method:
+        """The way of choosing ranges that keeps the outputs closest on a few calibration samples.
+
+        Raises:
+            SelfTestError: the runtime does not take the quantised graph.
+        """
+        best: Method = CANDIDATES[0]
+        least = self._deviation(best, deviation)
+        for method in CANDIDATES[1:]:
+            found = self._deviation(method, deviation)
+            if found < CLEARLY * least:
+                best, least = method, found
+        return best
+
+    def _deviation(self, method: Method, deviation: Deviation) -> float:
+        return deviation.of(self.quantised(self.plan(self.profiles[0], Constraints(method))))
+
+    def _encoded(self, method: Method) -> Encodings:
+        if method not in self._encodings:
+            self._encodings[method] = choose_encodings(self.units, self.statistics, method)
+        return self._encodings[method]
+
+    def artifact(self, made: Plan, folder: Path) -> Artifact:
+        """Write one plan's file into the workspace."""
+        path = folder / f"{made.profile.variant}.onnx"
+        written = write_onnx(self.quantised(made), path)
+        return Artifact(
+            profile=made.profile,
+            precision="int8",
+            path=path,
+            size=path.stat().st_size,
+            int8_macs=made.int8_share,
+            min_runtime=written.min_runtime,
+            notes=_notes(made),
+        )
+
+
+def _notes(made: Plan) -> list[KeptFloat]:
+    """The operators that stay float though they could have been int8 somewhere, and control flow."""
+    return [
+        KeptFloat(node=made.units[index].name, operator=made.units[index].operator, reason=reason)
+        for index, reason in sorted(made.reasons.items())
+        if made.units[index].expected
+    ]
