@@ -39,7 +39,8 @@ def lowest(node: ir.Node) -> int:
             version = step
             continue
         rewrite = REWRITES.get((node.op_type, version))
-        return rewrite.lower if rewrite is not None and rewrite.applies(node) else version
+        rewritten = rewrite.lowest(node) if rewrite is not None else None
+        return version if rewritten is None else rewritten
     return version
 
 

@@ -1,5 +1,6 @@
 """The canonical graph as an ONNX file that old runtimes load."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ class Written(NamedTuple):
     Attributes:
         opset: of the standard operators.
         ir_version: of the file.
-        min_runtime: the oldest ONNX Runtime release that loads it, such as "1.12".
+        min_runtime: the oldest ONNX Runtime release that runs it, such as "1.12".
     """
 
     opset: int
@@ -64,8 +65,8 @@ def write_onnx(model: ir.Model, path: Path) -> Written:
     _check(shell, copy, path)
     with durable.replacing(path) as file:
         write_model(file, shell, fields)
-    domains = {node.domain for node in all_nodes(copy.graph)} - {"ai.onnx"}
-    return Written(opset, ir_version, min_runtime(opset=opset, ir_version=ir_version, domains=domains))
+    operators = {(node.domain, node.op_type) for node in all_nodes(copy.graph)}
+    return Written(opset, ir_version, min_runtime(opset=opset, ir_version=ir_version, operators=operators))
 
 
 def _ir_version(model: ir.Model) -> int:
@@ -83,11 +84,20 @@ def _with_types(model: ir.Model) -> None:
         return
     proto = _skeleton(_shell(model, model.ir_version or MAX_IR_VERSION), model)
     inferred = shape_inference.infer_shapes(proto)
-    known = {value.name: value for value in (*inferred.graph.value_info, *inferred.graph.output)}
+    known = {value.name: value for graph in _graphs(inferred.graph) for value in (*graph.value_info, *graph.output)}
     for value in outputs:
         if value.type is None and value.name in known:
             value.type = ir.serde.deserialize_type_proto_for_type(known[value.name].type)
             value.shape = value.shape or ir.serde.deserialize_type_proto_for_shape(known[value.name].type)
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and the bodies in it; a name means the same in all of them."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from _graphs(body)
 
 
 def _parts(model: ir.Model, ir_version: int) -> tuple[onnx.ModelProto, list[Field]]:
@@ -118,17 +128,16 @@ def _shell(model: ir.Model, ir_version: int) -> onnx.ModelProto:
     return shell
 
 
-def _strip(graph: onnx.GraphProto) -> None:
+def _strip(whole: onnx.GraphProto) -> None:
     """Remove what runtimes infer or ignore, and what could differ between equal graphs."""
-    for name in ("value_info", "doc_string", "quantization_annotation", "metadata_props"):
-        graph.ClearField(name)
-    for node in graph.node:
-        node.ClearField("doc_string")
-        node.ClearField("metadata_props")
-        for attribute in node.attribute:
-            attribute.ClearField("doc_string")
-            for body in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                _strip(body)
+    for graph in _graphs(whole):
+        for name in ("value_info", "doc_string", "quantization_annotation", "metadata_props"):
+            graph.ClearField(name)
+        for node in graph.node:
+            node.ClearField("doc_string")
+            node.ClearField("metadata_props")
+            for attribute in node.attribute:
+                attribute.ClearField("doc_string")
 
 
 def _skeleton(shell: onnx.ModelProto, model: ir.Model) -> onnx.ModelProto:

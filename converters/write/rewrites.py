@@ -11,20 +11,18 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from converters.write.versions import schema, type_text
+from converters.write.versions import FLOOR, schema, since, type_text
 
 
 class Rewrite(NamedTuple):
     """How a node of one version is said in older ones.
 
     Attributes:
-        lower: the oldest opset that the new spelling needs.
-        applies: whether this node can be said so.
+        lowest: the oldest opset in which this node can be said so; None where it cannot.
         apply: changes the node, or puts others in its place; told the opset to be written.
     """
 
-    lower: int
-    applies: Callable[[ir.Node], bool]
+    lowest: Callable[[ir.Node], int | None]
     apply: Callable[[ir.Node, int], None]
 
 
@@ -39,52 +37,57 @@ def _input(node: ir.Node, index: int) -> ir.Value | None:
     return node.inputs[index] if index < len(node.inputs) else None
 
 
-def _data_fits(node: ir.Node, version: int) -> bool:
-    """Whether the first input's type is legal at `version`."""
-    old, value = schema(node.op_type, version), node.inputs[0]
+def _data_fits(node: ir.Node, opset: int) -> bool:
+    """Whether the first input's type is legal at `opset`."""
+    old, value = schema(node.op_type, opset), node.inputs[0]
     kinds = {one.type_param_str: set(one.allowed_type_strs) for one in old.type_constraints}
     return value is not None and type_text(value) in kinds.get(old.inputs[0].type_str, set())
+
+
+def _lowest_for_data(node: ir.Node) -> int | None:
+    return next((opset for opset in range(FLOOR, since(node)) if _data_fits(node, opset)), None)
 
 
 def _input_to_attribute(name: str, *, optional: bool) -> Rewrite:
     """Input 1, when it is constant, becomes the attribute `name` (axes, split)."""
 
-    def applies(node: ir.Node) -> bool:
+    def lowest(node: ir.Node) -> int | None:
         value, noop = _input(node, 1), node.attributes.get("noop_with_empty_axes")
         tensor = constant(value)
-        if noop is not None and noop.as_int():
-            return False
         given = tensor is not None and tensor.size > 0
-        return (given or (optional and value is None)) and _data_fits(node, 11)
+        if not (given or (optional and value is None)) or (noop is not None and noop.as_int()):
+            return None
+        return _lowest_for_data(node)
 
     def apply(node: ir.Node, opset: int) -> None:
         # At 13 ReduceSum, Squeeze, Unsqueeze and Split took the new form; the other reductions only at 18.
-        if opset >= schema(node.op_type, 20).since_version:
+        if opset >= since(node):
             return
         tensor = constant(_input(node, 1))
         if tensor is not None:
             node.attributes[name] = ir.AttrInt64s(name, [int(entry) for entry in tensor.numpy().reshape(-1)])
             node.resize_inputs(1)
 
-    return Rewrite(11, applies, apply)
+    return Rewrite(lowest, apply)
 
 
-def _equal_parts(node: ir.Node) -> bool:
+def _equal_parts(node: ir.Node) -> int | None:
     """Split with num_outputs: the same as no attribute at all, where the axis divides evenly."""
     value, axis = node.inputs[0], node.attributes.get("axis")
     if value is None or value.shape is None or "num_outputs" not in node.attributes:
-        return False
+        return None
     index = 0 if axis is None else axis.as_int()
     size = value.shape[index] if -len(value.shape) <= index < len(value.shape) else None
-    return isinstance(size, int) and size % len(node.outputs) == 0 and _data_fits(node, 11)
+    return _lowest_for_data(node) if isinstance(size, int) and size % len(node.outputs) == 0 else None
 
 
 def _drop_num_outputs(node: ir.Node, _: int) -> None:
     node.attributes.pop("num_outputs")
 
 
-def _resize_fits(node: ir.Node) -> bool:
-    return _text(node, "coordinate_transformation_mode") != "half_pixel_symmetric" and _data_fits(node, 11)
+def _resize_fits(node: ir.Node) -> int | None:
+    symmetric = _text(node, "coordinate_transformation_mode") == "half_pixel_symmetric"
+    return None if symmetric else _lowest_for_data(node)
 
 
 def _resize_with_all_inputs(node: ir.Node, opset: int) -> None:
@@ -100,9 +103,10 @@ def _resize_with_all_inputs(node: ir.Node, opset: int) -> None:
 _GRID_MODES = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest"}
 
 
-def _grid_2d(node: ir.Node) -> bool:
+def _grid_2d(node: ir.Node) -> int | None:
     value = node.inputs[0]
-    return value is not None and value.shape is not None and len(value.shape) == 4 and _data_fits(node, 16)
+    flat = value is not None and value.shape is not None and len(value.shape) == 4
+    return 16 if flat and _data_fits(node, 16) else None
 
 
 def _rename_grid_mode(node: ir.Node, _: int) -> None:
@@ -114,9 +118,10 @@ def _text(node: ir.Node, name: str) -> str:
     return "" if attribute is None else attribute.as_string()
 
 
-def _is_float32(node: ir.Node) -> bool:
+def _float32(node: ir.Node) -> int | None:
+    """The parts of activations are as old as the floor; runtimes have them for float32."""
     value = node.inputs[0]
-    return value is not None and type_text(value) == "tensor(float)"
+    return FLOOR if value is not None and type_text(value) == "tensor(float)" else None
 
 
 def _spell_gelu(node: ir.Node, _: int) -> None:
@@ -199,10 +204,10 @@ REWRITES: Mapping[tuple[str, int], Rewrite] = {
     ("Squeeze", 13): _input_to_attribute("axes", optional=True),
     ("Unsqueeze", 13): _input_to_attribute("axes", optional=False),
     ("Split", 13): _input_to_attribute("split", optional=True),
-    ("Split", 18): Rewrite(11, _equal_parts, _drop_num_outputs),
-    ("Resize", 13): Rewrite(11, _resize_fits, _resize_with_all_inputs),
-    ("GridSample", 20): Rewrite(16, _grid_2d, _rename_grid_mode),
-    ("Gelu", 20): Rewrite(13, _is_float32, _spell_gelu),
-    ("HardSwish", 14): Rewrite(11, _is_float32, _spell_hard_swish),
+    ("Split", 18): Rewrite(_equal_parts, _drop_num_outputs),
+    ("Resize", 13): Rewrite(_resize_fits, _resize_with_all_inputs),
+    ("GridSample", 20): Rewrite(_grid_2d, _rename_grid_mode),
+    ("Gelu", 20): Rewrite(_float32, _spell_gelu),
+    ("HardSwish", 14): Rewrite(_float32, _spell_hard_swish),
 }
 """(operator, the version that it replaces) -> its older spelling."""
