@@ -49,9 +49,15 @@ def evaluate_subject(
     samples = open_data(
         data, subject.signature, steps=subject.card.steps, files=subject.card.files, class_names=subject.card.labels
     )
-    chosen = find_metric(metric, labelled=samples.labels is not None)
+    chosen = find_metric(
+        metric,
+        targets=samples.targets,
+        signature=subject.signature,
+        labels=subject.card.labels,
+        postprocess=subject.card.postprocess,
+    )
     compared = able[0].is_float
-    if not compared and not chosen.needs_labels:
+    if not compared and chosen.compares:
         raise DataError(
             f"metric {chosen.name} compares with the float model, which cannot be run here: give labelled data"
         )

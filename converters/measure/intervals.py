@@ -1,6 +1,7 @@
-"""95 % intervals for rates, and for the difference of two rates that were measured on the same samples."""
+"""95 % intervals: of rates and of differences of paired rates by formula, of anything else by the bootstrap."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,12 @@ import numpy.typing as npt
 
 Z_95 = 1.959963984540054
 """The standard normal distribution's 97.5 % point."""
+RESAMPLES = 1000
+_BLOCK_VALUES = 256 * 1024
+
+F64 = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.float64]
+"""How often each sample was drawn: shape (resamples, samples)."""
 
 
 class Interval(NamedTuple):
@@ -98,3 +105,44 @@ def _correlation(pairs: Pairs) -> float:
     product = float(a * d - b * c)
     corrected = max(0.0, product - pairs.total / 2) if product > 0 else product
     return corrected / math.sqrt(margins)
+
+
+def bootstrap(
+    statistic: Callable[[Counts], F64], samples: int, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Interval of a statistic of n samples, from resamples drawn with replacement.
+
+    The percentile interval from 1000 resamples on; with fewer the standard interval, value +- 1.96 standard errors,
+    for which 50 to 200 suffice. Both are too narrow for a handful of samples.
+
+    Args:
+        statistic: from how often each sample counts, shape (B, n), to the statistic of each row, shape (B,). Paired
+            statistics take both models' answers to the samples that were drawn. NaN marks a draw that says nothing.
+        samples: n, at least 2.
+        resamples: how many are drawn.
+        seed: of the draws.
+
+    Source: Efron & Tibshirani, An introduction to the bootstrap (1993), chapters 6 and 13.
+    """
+    value = float(statistic(np.ones((1, samples)))[0])
+    rng = np.random.default_rng(seed)
+    block = max(1, min(resamples, _BLOCK_VALUES // samples))
+    drawn = np.concatenate(
+        [statistic(_draw(rng, min(block, resamples - start), samples)) for start in range(0, resamples, block)]
+    )
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return Interval(value, value, value)
+    if resamples >= RESAMPLES:
+        low, high = (float(end) for end in np.quantile(drawn, (0.025, 0.975)))
+    else:
+        half = Z_95 * float(np.std(drawn, ddof=1)) if len(drawn) > 1 else 0.0
+        low, high = value - half, value + half
+    return Interval(value, min(low, value), max(high, value))
+
+
+def _draw(rng: np.random.Generator, resamples: int, samples: int) -> Counts:
+    """Counts of `samples` draws among as many samples, one row a resample."""
+    chosen = rng.integers(0, samples, (resamples, samples)) + samples * np.arange(resamples)[:, np.newaxis]
+    counts = np.bincount(chosen.ravel(), minlength=resamples * samples)
+    return counts.reshape(resamples, samples).astype(np.float64)

@@ -72,14 +72,18 @@ class Binding(Record, frozen=True, kw_only=True):
     zero_point: int = 0
 
 
-class Metric(Record, frozen=True, kw_only=True):
-    """A metric's value with its 95 % interval over n samples; rates are fractions."""
+class Metric(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A metric's value with its 95 % interval over n samples.
+
+    unit: "fraction" of 1, whose drops are in points (100 x fraction), or the metric's "own", in which its drops are.
+    """
 
     name: str
     value: float
     low: float
     high: float
     n: int
+    unit: Literal["fraction", "own"] = "fraction"
 
 
 class Latency(Record, frozen=True, kw_only=True):

@@ -14,10 +14,10 @@ from converters.measure.accuracy import evaluate, fingerprint
 from converters.measure.blame import blame_layers
 from converters.measure.latency import measure_latency
 from converters.measure.memory import measure_memory
-from converters.measure.metrics import METRICS, class_scores, find_metric
+from converters.measure.metrics import METRICS, class_scores
 from converters.quantize.artifacts import make_artifacts
 from converters.source import Source
-from lepton_edge.errors import DataError, LeptonError, ModelError, NotYetSupportedError, UsageError
+from lepton_edge.errors import DataError, ModelError, NotYetSupportedError
 from lepton_edge.runtimes import Session
 from tests.converters import models
 
@@ -89,28 +89,6 @@ def test_a_source_that_gives_nan_is_an_error(source: Source, session: Session) -
     data = from_arrays({"x": models.samples(2)["x"] * np.float32(1e38)}, source.signature, where="data")
     with pytest.raises(ModelError, match="the source model itself gives NaN or Inf on sample 0"):
         evaluate(data, session, {}, METRICS["agreement"])
-
-
-WRONG_METRICS: dict[str, tuple[str, type[LeptonError], str]] = {
-    "later": ("f1", NotYetSupportedError, "not yet: metric f1"),
-    "a function": ("my.module:score", NotYetSupportedError, "not yet"),
-    "unknown": ("top2", UsageError, "unknown metric 'top2'"),
-    "needs labels": ("top1", DataError, "needs class labels"),
-}
-
-
-@pytest.mark.parametrize(("name", "kind", "says"), WRONG_METRICS.values(), ids=WRONG_METRICS)
-def test_metric_that_cannot_be_measured(name: str, kind: type[LeptonError], says: str) -> None:
-    with pytest.raises(kind, match=says):
-        find_metric(name, labelled=False)
-
-
-def test_metrics_on_one_sample() -> None:
-    scores, wanted = np.array([0.1, 0.5, 0.2, 0.0, 0.3, 0.4]), np.array([1.0, 0, 0, 0, 0, 0])
-    assert METRICS["top1"].hit(scores, 1, wanted)
-    assert METRICS["top5"].hit(scores, 0, wanted)
-    assert not METRICS["top5"].hit(scores, 3, wanted)
-    assert not METRICS["agreement"].hit(scores, -1, wanted)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1,), (), (1, 5, 7), (1, 3, 4, 4)])

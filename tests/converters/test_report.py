@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from converters.measure.accuracy import Evaluation, Example, Marks
 from converters.measure.metrics import METRICS
@@ -59,8 +60,8 @@ def test_what_comes_from_the_user_is_escaped(converted: tuple[Outcome, Bundle, P
     outcome = msgspec.structs.replace(
         converted[0], name=NASTY, reason=NASTY, warnings=[NASTY], variants=variants, kept=False
     )
-    marks = Marks(hits=[True], agrees=[False], examples=[Example(NASTY, 0, 0, 1)])
-    evaluation = Evaluation(METRICS["top1"], Marks(hits=[True], agrees=[True]), {NASTY: marks}, left_out=0)
+    marks = Marks(rows=[np.ones(1)], agrees=[False], examples=[Example(NASTY, 0, 0, 1)])
+    evaluation = Evaluation(METRICS["top1"], Marks(rows=[np.ones(1)], agrees=[True]), {NASTY: marks}, left_out=0)
     page = render(outcome, evaluation, [NASTY, NASTY])
     assert "script" not in checked(page)
     assert "<script" not in page
