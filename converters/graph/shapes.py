@@ -33,21 +33,31 @@ def rank_of(value: ir.Value) -> int | None:
 
 
 def with_batch(value: ir.Value, batch: int = 1) -> tuple[int, ...] | None:
-    """The sizes with a symbolic first axis set to `batch`; None where another axis, or the rank, is unknown.
+    """The sizes with the batch put in; None where another axis, or the rank, is unknown.
 
-    A first axis that is a multiple of the batch (`4*batch`, after heads were folded into it) is multiplied out.
+    The batch is a symbolic first axis, and any axis with the symbol that a graph input has there. An axis that is a
+    multiple of it (`4*batch`, after heads were folded into it) is multiplied out.
     """
     if value.shape is None:
         return None
+    symbols = batch_symbols(value.graph)
     sizes: list[int] = []
     for axis, size in enumerate(value.shape):
         if isinstance(size, int):
             sizes.append(size)
-        elif axis == 0:
+        elif axis == 0 or factors(size)[1] in symbols:
             sizes.append(factors(size)[0] * batch)
         else:
             return None
     return tuple(sizes)
+
+
+def batch_symbols(graph: ir.Graph | None) -> set[str]:
+    """The names of the symbolic first axes of a graph's inputs."""
+    if graph is None:
+        return set()
+    first = [value.shape[0] for value in graph.inputs if value.shape]
+    return {size.value for size in first if not isinstance(size, int) and size.value}
 
 
 def factors(size: Dim) -> tuple[int, str | None]:

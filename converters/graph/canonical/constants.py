@@ -3,7 +3,17 @@
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.canonical.edit import Array, add_constant, bypass, mark, nodes_of, remove_unread, wrap
+from converters.graph.canonical.edit import (
+    Array,
+    add_constant,
+    bypass,
+    fresh,
+    give_output,
+    mark,
+    nodes_of,
+    remove_unread,
+    wrap,
+)
 from converters.graph.canonical.evaluate import evaluate
 from converters.graph.canonical.infer import infer_node
 
@@ -33,10 +43,7 @@ def constants_to_initialisers(model: ir.Model) -> bool:
 def _tensor(node: ir.Node) -> ir.TensorProtocol | None:
     [(name, item)] = node.attributes.items()
     if name == "value":
-        # A wrapper of its own: initialisers are renamed, and the source's message must not be.
-        found = item.as_tensor()
-        shape = ir.Shape(found.shape.numpy())
-        return ir.LazyTensor(item.as_tensor, dtype=found.dtype, shape=shape, cache=True)
+        return lazily(item.as_tensor())
     if name in ("value_int", "value_ints"):
         return ir.Tensor(np.array(item.value, np.int64))
     if name in ("value_float", "value_floats"):
@@ -81,14 +88,8 @@ def _replace(output: ir.Value, array: Array) -> None:
     keep = ir.Node("", "Identity", [value], name=None)
     mark(keep, output.name or "constant")
     node.graph.insert_before(node, keep)
-    kept = keep.outputs[0]
-    kept.type, kept.shape = output.type, output.shape
-    name = output.name
-    output.name = f"{name}~folded"
-    kept.name = name
-    for index, listed in enumerate(node.graph.outputs):
-        if listed is output:
-            node.graph.outputs[index] = kept
+    keep.outputs[0].name = fresh(node.graph)
+    give_output(keep.outputs[0], output)
 
 
 def share_constants(model: ir.Model) -> bool:

@@ -126,6 +126,13 @@ def wrap(value: ir.Value, tensor: ir.TensorProtocol) -> None:
     value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
 
 
+def lazily(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """A wrapper with a name of its own: the source's tensor is not renamed with the value that holds it."""
+    return ir.LazyTensor(
+        lambda: tensor, dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), cache=True, name=tensor.name
+    )
+
+
 def fresh(graph: ir.Graph) -> str:
     """A name that nothing else has; the naming pass replaces it."""
     count = int(graph.meta.get(_COUNT, 0)) + 1
@@ -223,6 +230,17 @@ def bypass(old: ir.Value, new: ir.Value) -> bool:
         _swap_names(new, old)
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     return True
+
+
+def give_output(new: ir.Value, old: ir.Value) -> None:
+    """Let `new` be the graph output that `old` is, under its name; readers of `old` are left to the caller."""
+    assert isinstance(old.graph, ir.Graph)
+    new.shape, new.type = old.shape, old.type
+    _swap_names(new, old)
+    outputs = old.graph.outputs
+    for index, value in enumerate(outputs):
+        if value is old:
+            outputs[index] = new
 
 
 def _swap_names(new: ir.Value, old: ir.Value) -> None:

@@ -19,7 +19,8 @@ from converters.graph.canonical.edit import (
     stem_of,
     take_place,
 )
-from converters.graph.shapes import dims_equal, factors, rank_of
+from converters.graph.canonical.reshapes import VIEWS, static_target
+from converters.graph.shapes import Dim, dims_equal, rank_of, static_shape
 
 
 def plain_gemm(model: ir.Model) -> bool:
@@ -155,40 +156,34 @@ def rank_of_weight(node: ir.Node) -> int | None:
 
 
 def unfold_gemm(model: ir.Model) -> bool:
-    """Undo Reshape-Gemm-Reshape around a tensor of higher rank: MatMul and Add in its own shape.
+    """Undo Reshape-Gemm-Reshape around a tensor of higher rank: MatMul and Add in the shape that comes out.
 
-    Requires: `plain_gemm`, shapes. Ensures: no Gemm whose input is reshaped from (.., K) and whose sole reader
-    reshapes back to (.., N) with the same leading axes.
+    Requires: `plain_gemm`, shapes. Ensures: no Gemm whose input is a Reshape and whose sole reader reshapes to
+    (.., N) of rank 3 or more with at most one open axis, N being the Gemm's; the first Reshape then gives (.., K).
     """
     changed = False
     for node in nodes_of(model, "Gemm"):
-        before = producer(node.inputs[0], "Reshape", "Flatten")
+        before = producer(node.inputs[0], *VIEWS)
         after = sole_reader(node.outputs[0])
-        if before is None or after is None or not is_op(after, "Reshape") or not _is_plain(node):
+        if before is None or after is None or not is_op(after, *VIEWS) or not _is_plain(node):
             continue
         source, out = before.inputs[0], after.outputs[0]
-        if source is None or not _same_lead(source, out, node):
+        wanted = _unfolded(node, out)
+        target = static_target(wanted, source) if wanted is not None and source is not None else None
+        if target is None or source is None:
             continue
+        if source.shape is None or not dims_equal(source.shape.dims, wanted or ()):
+            shape = add_constant(model.graph, np.array(target, np.int64), f"{stem_of(source)}/shape")
+            source = add_node(after, "Reshape", [source, shape], name=before.name, stem=f"{stem_of(source)}/unfolded")
         product = add_node(after, "MatMul", [source, node.inputs[1]], name=node.name, stem=stem_of(node.outputs[0]))
         take_place(add_node(after, "Add", [product, node.inputs[2]]), out)
         changed = True
     return remove_dead(model.graph) or changed
 
 
-def _same_lead(source: ir.Value, out: ir.Value, node: ir.Node) -> bool:
-    """Whether source is (.., K), out (.., N), and what lies before is equal.
-
-    One open axis may stay unnamed: the element counts are equal, so it is decided by the others.
-    """
-    weight = node.inputs[1]
-    if source.shape is None or out.shape is None or weight is None or weight.shape is None:
-        return False
-    first, second = source.shape.dims, out.shape.dims
-    if len(first) != len(second) or len(first) < 3:
-        return False
-    if first[-1] != weight.shape[0] or second[-1] != weight.shape[1]:
-        return False
-    open_axes = [axis for axis in range(len(first) - 1) if not dims_equal([first[axis]], [second[axis]])]
-    return not open_axes or (
-        len(open_axes) == 1 and all(factors(dims[open_axes[0]])[1] is not None for dims in (first, second))
-    )
+def _unfolded(node: ir.Node, out: ir.Value) -> tuple[Dim, ...] | None:
+    """The shape (.., K) of the input where the output is (.., N)."""
+    weight = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
+    if out.shape is None or weight is None or len(out.shape) < 3 or out.shape[-1] != weight[1]:
+        return None
+    return (*out.shape.dims[:-1], weight[0])

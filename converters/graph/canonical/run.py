@@ -11,6 +11,7 @@ from converters.graph.canonical.edit import has_bodies, wrap
 from converters.graph.canonical.infer import infer
 from converters.graph.canonical.names import name_all
 from converters.graph.canonical.table import run_passes
+from converters.graph.signature import BATCH
 from converters.importers.opset import to_opset
 from converters.ort import first_line
 from lepton_edge.errors import ModelError
@@ -41,6 +42,7 @@ def canonicalise(model: onnx.ModelProto, *, where: str) -> ir.Model:
     """
     made = ir.serde.deserialize_model(to_opset(model, OPSET, where=where))
     _drop_fed_initialisers(made.graph)
+    _name_axes(made.graph)
     borders = [_Border(value.name, value.type, value.shape) for value in made.graph.outputs]
     _infer_all(made)
     run_passes(made)
@@ -57,6 +59,16 @@ def _drop_fed_initialisers(graph: ir.Graph) -> None:
     if len(kept) < len(graph.inputs):
         graph.inputs.clear()
         graph.inputs.extend(kept)
+
+
+def _name_axes(graph: ir.Graph) -> None:
+    """Give open axes of inputs without a name the one that the signature gives them, so that they can be compared."""
+    for value in graph.inputs:
+        if value.shape is None:
+            continue
+        for axis, size in enumerate(value.shape):
+            if not isinstance(size, int) and size.value is None:
+                value.shape[axis] = BATCH if axis == 0 else f"{value.name}_{axis}"
 
 
 def _infer_all(model: ir.Model) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.graph.canonical.edit import (
+    Array,
     add_constant,
     attribute_int,
     bypass,
@@ -47,14 +48,14 @@ def fold_sizes(model: ir.Model) -> bool:
         output = node.outputs[0]
         if all(isinstance(entry, int) for entry in row.entries) and not output.is_graph_output():
             changed |= bypass(output, _constant(model.graph, row, output))
-        else:
+        elif output.dtype != ir.DataType.BOOL:
             rows[output] = row
     return _fix_targets(model, rows) or changed
 
 
 def _constant(graph: ir.Graph, row: Row, output: ir.Value) -> ir.Value:
-    kind = np.int32 if output.dtype == ir.DataType.INT32 else np.int64
-    array = np.array(row.entries, kind)
+    kinds = {ir.DataType.INT32: np.int32, ir.DataType.BOOL: np.bool_}
+    array: Array = np.array(row.entries, np.int64).astype(kinds.get(output.dtype or ir.DataType.INT64, np.int64))
     return add_constant(graph, array.reshape(()) if row.is_scalar else array, output.name or "shape")
 
 
@@ -68,6 +69,7 @@ def _fix_targets(model: ir.Model, rows: Rows) -> bool:
         if node.op_type == "Expand":
             same = source.shape is not None and dims_equal(source.shape.dims, row.entries)
             changed |= same and bypass(node.outputs[0], source)
+            _describe_expand(node.outputs[0], source, row)
             continue
         fixed = _target(row.entries, source)
         if fixed is not None and attribute_int(node, "allowzero", 0) == 0:
@@ -76,15 +78,31 @@ def _fix_targets(model: ir.Model, rows: Rows) -> bool:
     return changed
 
 
+def _describe_expand(output: ir.Value, source: ir.Value, row: Row) -> None:
+    """Broadcast the shapes, where it is certain: a size beside 1 wins, and so does one that equals its partner."""
+    if source.shape is None:
+        return
+    rank = max(len(source.shape), len(row.entries))
+    first = (1,) * (rank - len(source.shape)) + tuple(source.shape.dims)
+    second = (1,) * (rank - len(row.entries)) + row.entries
+    dims: list[Dim] = []
+    for one, other in zip(first, second, strict=True):
+        if one == 1 or dims_equal([one], [other]):
+            dims.append(other)
+        else:
+            dims.append(one if other == 1 or isinstance(one, int) else ir.SymbolicDim(None))
+    output.shape = ir.Shape(dims)
+
+
 def _target(entries: tuple[Dim, ...], source: ir.Value) -> list[int] | None:
     """The entries with 0 for open axes that stay where they are, and one -1."""
     dims: tuple[Dim, ...] = () if source.shape is None else source.shape.dims
-    fixed: list[int | None] = [entry if isinstance(entry, int) else None for entry in entries]
+    fixed: list[int | None] = [entry if isinstance(entry, int) and entry >= 0 else None for entry in entries]
     if fixed.count(None) > 1:
         for axis, entry in enumerate(entries):
             if fixed[axis] is None and axis < len(dims) and dims_equal([entry], [dims[axis]]):
                 fixed[axis] = 0
-    if fixed.count(None) > 1 or (None in fixed and -1 in fixed):
+    if fixed.count(None) > 1:
         return None
     return [-1 if entry is None else entry for entry in fixed]
 
@@ -210,6 +228,26 @@ def _plus(sign: int) -> Callable[[Dim, Dim], Dim | None]:
     return apply
 
 
+def _equal(one: Dim, other: Dim) -> Dim | None:
+    """1 or 0, where it is certain: a size is never negative."""
+    if isinstance(one, int) and isinstance(other, int):
+        return int(one == other)
+    if dims_equal([one], [other]):
+        return 1
+    numbers = [size for size in (one, other) if isinstance(size, int)]
+    return 0 if numbers and numbers[0] < 0 else None
+
+
+def _where(node: ir.Node, rows: Rows) -> Row | None:
+    test, first, second = constant(node.inputs[0]), _known(node.inputs[1], rows), _known(node.inputs[2], rows)
+    if test is None or first is None or second is None or test.ndim != 1:
+        return None
+    if not len(test) == len(first.entries) == len(second.entries):
+        return None
+    chosen = zip(test.tolist(), first.entries, second.entries, strict=True)
+    return Row(tuple(one if flag else other for flag, one, other in chosen), is_scalar=False)
+
+
 _RULES: dict[str, Callable[[ir.Node, Rows], Row | None]] = {
     "Shape": _shape,
     "Gather": _gather,
@@ -223,6 +261,8 @@ _RULES: dict[str, Callable[[ir.Node, Rows], Row | None]] = {
     "ReduceProd": _product,
     "Mul": _binary(_times),
     "Div": _binary(_over),
+    "Equal": _binary(_equal),
+    "Where": _where,
     "Add": _binary(_plus(1)),
     "Sub": _binary(_plus(-1)),
 }

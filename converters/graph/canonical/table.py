@@ -9,13 +9,18 @@ from converters.graph.canonical.activations import gelu, hard_sigmoid, hard_swis
 from converters.graph.canonical.affine import batch_norm_to_affine, fold_affine
 from converters.graph.canonical.clips import leaky_relu, plain_clips
 from converters.graph.canonical.constants import constants_to_initialisers, fold_constants, share_constants
+from converters.graph.canonical.control import inline_ifs, unroll_loops
 from converters.graph.canonical.convs import explicit_windows, merge_pads, one_to_two_d
 from converters.graph.canonical.dead import constants_right, drop_dead, merge_equal, remove_identities, remove_neutral
 from converters.graph.canonical.infer import infer
 from converters.graph.canonical.layernorm import fold_layer_norm_affine, layer_norm
 from converters.graph.canonical.linear import flat_matmul_bias, matmul_to_gemm, plain_gemm, unfold_gemm
+from converters.graph.canonical.recurrent import drop_zero_states
+from converters.graph.canonical.reshapes import merge_views, remove_no_ops, transpose_to_reshape
 from converters.graph.canonical.shuffles import pixel_shuffle, spatial_mean
 from converters.graph.canonical.sizes import fold_sizes
+from converters.graph.canonical.squeezes import sink_squeezes
+from converters.graph.canonical.transposes import hoist_over_pad, place_transposes
 
 MAX_ROUNDS = 24
 """A cap, not a plan: real nets settle in three to six rounds, and a graph that has not settled is still right."""
@@ -42,11 +47,14 @@ PASSES = _named(
     constants_to_initialisers,
     fold_sizes,
     fold_constants,
+    inline_ifs,
+    unroll_loops,
     remove_identities,
     constants_right,
     remove_neutral,
     share_constants,
     merge_equal,
+    drop_zero_states,
     batch_norm_to_affine,
     explicit_windows,
     merge_pads,
@@ -63,6 +71,12 @@ PASSES = _named(
     hard_sigmoid,
     layer_norm,
     fold_layer_norm_affine,
+    merge_views,
+    remove_no_ops,
+    transpose_to_reshape,
+    sink_squeezes,
+    place_transposes,
+    hoist_over_pad,
     spatial_mean,
     pixel_shuffle,
 )
