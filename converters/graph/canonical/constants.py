@@ -9,6 +9,7 @@ from converters.graph.canonical.edit import (
     bypass,
     fresh,
     give_output,
+    lazily,
     mark,
     nodes_of,
     remove_unread,
