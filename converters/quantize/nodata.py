@@ -33,10 +33,12 @@ Form = Literal["product", "table", "stored", "loose", "float"]
 
 _MIN_ELEMENTS = 1024
 """Below this, names, scales and nodes cost about as much as the bytes saved."""
-_LOOSE_ERROR = 0.01
-"""A constant that is no layer's weights must be carried this well (root of squared error / squared values)."""
+_LOOSE_ERROR = 0.03
+"""A constant that is no layer's weights must be carried this well, each channel against its typical value: nothing
+says that its largest values matter most. Normally distributed ones are carried to 0.01."""
 _WEIGHT_ERROR = 0.1
-"""A layer's weights beyond this are no longer the same layer; trained ones are carried to about 0.01."""
+"""A layer's weights beyond this are no longer the same layer (root of squared error / squared weights, as they act
+through sums); trained ones are carried to 0.01."""
 _ARITHMETIC = {"Add", "Div", "Einsum", "MatMul", "Mul", "Sub", "Where"}
 _MOVEMENT = {"Concat", "Expand", "Gather", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 """Tables of positions are mostly sliced before they are added."""
@@ -86,11 +88,11 @@ def quantize_without_data(model: ir.Model, *, signed: bool = False) -> DynamicRe
         form, reason = _form(value)
         if form != "float":
             made = nearest(_array(value), _axes(value, form))
-            limit = _LOOSE_ERROR if form == "loose" else _WEIGHT_ERROR
-            if made.error > limit:
-                reason = (
-                    f"int8 would carry it with an error of {100 * made.error:.1f} %, {100 * limit:.0f} % is allowed"
-                )
+            error, limit = made.error, _WEIGHT_ERROR
+            if form == "loose":
+                error, limit = _typical_error(_array(value), made), _LOOSE_ERROR
+            if error > limit:
+                reason = f"int8 would carry it with an error of {100 * error:.1f} %, {100 * limit:.0f} % is allowed"
             else:
                 _HOLD[form](value, made, work)
         if reason and _array(value).nbytes >= _TOLD:
@@ -109,6 +111,16 @@ def _array(value: ir.Value) -> npt.NDArray[np.float32]:
     if tensor is None:
         raise ValueError(f"{value.name} is no constant")
     return tensor.numpy()
+
+
+def _typical_error(array: npt.NDArray[np.float32], made: Steps) -> float:
+    """The worst channel's root mean squared error, as a share of the median of its values that are not 0."""
+    others = tuple(axis for axis, size in enumerate(made.scale.shape) if size == 1)
+    error = np.sqrt(np.square(made.steps * made.scale - array, dtype=np.float64).mean(axis=others))
+    sizes = np.where(array == 0, np.nan, np.abs(array))
+    empty = np.isnan(sizes).all(axis=others, keepdims=True)
+    typical = np.nanmedian(np.where(empty, 1, sizes), axis=others)
+    return float((error / typical).max())
 
 
 def _form(value: ir.Value) -> tuple[Form, str]:
@@ -142,7 +154,10 @@ def _reader_form(node: ir.Node, index: int, value: ir.Value) -> Form:
         return "stored"
     if node.op_type == "Gather" and index == 0:
         return "table" if rank == 2 and not _integer(node, "axis") else "loose"
-    return "loose" if node.op_type in _ARITHMETIC | _MOVEMENT else "float"
+    wide = (
+        sum(size > 1 for size in _array(value).shape) > 1
+    )  # a single row may be a layer's bias: few bytes, much effect
+    return "loose" if wide and node.op_type in _ARITHMETIC | _MOVEMENT else "float"
 
 
 def _plain_gemm(node: ir.Node) -> bool:
