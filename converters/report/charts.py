@@ -20,18 +20,27 @@ class Span(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """One bar; `plain` is drawn in the colour of the float model."""
+    """One bar.
+
+    Attributes:
+        label: stands before it.
+        value: its length, in any unit.
+        text: stands behind it.
+        plain: whether it is drawn in the colour of the float model.
+        until: how far a thin line goes on behind it; None: there is none.
+    """
 
     label: str
     value: float
     text: str
     plain: bool
+    until: float | None = None
 
 
-def interval_chart(spans: Sequence[Span], *, budget: float) -> str:
-    """Drop in points with its 95 % interval, one row a variant; lines at zero and at the budget."""
+def interval_chart(spans: Sequence[Span], *, budget: float | None) -> str:
+    """Drop in points with its 95 % interval, one row a variant; lines at zero and at the budget, where there is one."""
     low = min(0.0, *(span.low for span in spans))
-    high = max(budget, *(span.high for span in spans))
+    high = max(budget or 0.0, *(span.high for span in spans))
     pad = 0.08 * (high - low) or 1.0
     scale = (WIDTH - LABEL - RIGHT) / (high - low + 2 * pad)
 
@@ -40,11 +49,11 @@ def interval_chart(spans: Sequence[Span], *, budget: float) -> str:
 
     height = ROW * len(spans) + 34
     rows = [_span_row(span, at, ROW * index + 18) for index, span in enumerate(spans)]
+    marks = [("zero", 0.0, "0")] + ([] if budget is None else [("budget", budget, f"budget {budget:g}")])
     lines = [
-        f'<line class="{kind}" x1="{at(x):.1f}" x2="{at(x):.1f}" y1="4" y2="{height - 26}"/>'
-        for kind, x in (("zero", 0.0), ("budget", budget))
+        f'<line class="{kind}" x1="{at(x):.1f}" x2="{at(x):.1f}" y1="4" y2="{height - 26}"/>' for kind, x, _ in marks
     ]
-    ticks = [_tick(at(0.0), height, "0"), _tick(at(budget), height, f"budget {budget:g}")]
+    ticks = [_tick(at(x), height, text) for _, x, text in marks]
     return _svg(height, [*lines, *rows, *ticks], "Drop in points with its 95 % interval")
 
 
@@ -57,19 +66,21 @@ def _span_row(span: Span, at: Callable[[float], float], y: int) -> str:
     )
 
 
-def bar_chart(bars: Sequence[Bar], *, title: str) -> str:
-    """Horizontal bars from zero, one a variant."""
-    largest = max((bar.value for bar in bars), default=0.0) or 1.0
+def bar_chart(bars: Sequence[Bar], *, title: str, full: float | None = None) -> str:
+    """Horizontal bars from zero, one a variant; full: the value of the whole width, the largest one by default."""
+    largest = full or max((bar.until or bar.value for bar in bars), default=0.0) or 1.0
     room = WIDTH - LABEL - RIGHT
     rows = []
     for index, bar in enumerate(bars):
         y = ROW * index + 8
         width = max(1.0, room * bar.value / largest)
+        end = max(width, room * (bar.until or 0.0) / largest)
         kind = "bar float" if bar.plain else "bar"
         rows.append(
             f'<text x="0" y="{y + 14}">{escape(bar.label)}</text>'
             f'<rect class="{kind}" x="{LABEL}" y="{y}" width="{width:.1f}" height="18" rx="2"/>'
-            f'<text x="{LABEL + width + 8:.1f}" y="{y + 14}">{escape(bar.text)}</text>'
+            f'<line class="whisker" x1="{LABEL + width:.1f}" x2="{LABEL + end:.1f}" y1="{y + 9}" y2="{y + 9}"/>'
+            f'<text x="{LABEL + end + 8:.1f}" y="{y + 14}">{escape(bar.text)}</text>'
         )
     return _svg(ROW * len(bars) + 8, rows, title)
 

@@ -8,7 +8,11 @@ from converters.outcome import Outcome, VariantOutcome
 from converters.quantize.profiles import FLOAT
 from converters.report.charts import Bar, Span, bar_chart, interval_chart
 from converters.report.style import CSS
-from lepton_edge.bundle.manifest import Metric
+from lepton_edge.bundle.manifest import Latency, Metric
+from lepton_edge.figures import drop_text, metric_text
+
+NAMES_SHOWN = 8
+"""Nodes that a row of the table of what stays float names."""
 
 
 def render(outcome: Outcome, evaluation: Evaluation | None, labels: Sequence[str]) -> str:
@@ -21,12 +25,14 @@ def render(outcome: Outcome, evaluation: Evaluation | None, labels: Sequence[str
     """
     title = escape(f"{outcome.name} {outcome.version}")
     sections = [
-        f'<h1>{title}</h1><p class="soft">lepton-edge convert, {_took(outcome)}</p>',
+        f'<h1>{title}</h1><p class="soft">{_made(outcome)}</p>',
         _verdict(outcome),
         _section("Variants", _variants(outcome)),
         _section("Accuracy lost", _drops(outcome)),
         _section("Latency of one inference", _latency(outcome)),
         _section("File size", _sizes(outcome)),
+        _section("Share of the arithmetic in int8", _shares(outcome)),
+        _section("Left float", _kept_float(outcome)),
         _section("Layers to blame", _blame(outcome)),
         _section("Where variants chose another class", _examples(evaluation, labels)),
         _section("How this was measured", _facts(outcome)),
@@ -42,8 +48,10 @@ def _section(title: str, body: str) -> str:
     return f"<section><h2>{title}</h2>{body}</section>" if body else ""
 
 
-def _took(outcome: Outcome) -> str:
-    return f"{outcome.seconds:.1f} s, {outcome.peak_rss_mb:.0f} MB at most"
+def _made(outcome: Outcome) -> str:
+    if not _is_whole(outcome):
+        return "lepton-edge report, from the bundle's manifest"
+    return f"lepton-edge convert, {outcome.seconds:.1f} s, {outcome.peak_rss_mb:.0f} MB at most"
 
 
 def _verdict(outcome: Outcome) -> str:
@@ -60,8 +68,9 @@ def _headline(outcome: Outcome, best: VariantOutcome) -> str:
     parts = [f"{best.name}: {best.bytes / outcome.source.bytes:.2f} of the source's size"]
     if best.latency:
         parts.append(f"{best.latency[0].float_p50_ms / best.latency[0].p50_ms:.2f}x its speed here")
-    if best.drop is not None:
-        parts.append(f"{best.drop:+.2f} points of accuracy lost ({best.drop_low:+.2f} to {best.drop_high:+.2f}, 95 %)")
+    if best.drop is not None and best.metric:
+        lost = drop_text(best.drop, best.drop_low, best.drop_high, unit=best.metric.unit)
+        parts.append(f"{best.metric.name} lost: {lost}, 95 %")
     return ", ".join(parts) + "."
 
 
@@ -82,7 +91,7 @@ def _variants(outcome: Outcome) -> str:
         ("for", False),
         ("size", True),
         ("accuracy (95 %)", True),
-        ("p50 / p99 ms", True),
+        ("p50 / p90 / p99 ms", True),
         ("int8 share", True),
         ("", False),
     ]
@@ -90,7 +99,7 @@ def _variants(outcome: Outcome) -> str:
 
 
 def _variant_row(one: VariantOutcome) -> list[str]:
-    timed = f"{one.latency[0].p50_ms:.3f} / {one.latency[0].p99_ms:.3f}" if one.latency else "-"
+    timed = _quantiles(one.latency[0]) if one.latency else "-"
     if one.latency and one.speed == "unmeasured":
         timed += "<br>(not its kind of CPU)"
     share = "-" if one.int8_macs is None else f"{100 * one.int8_macs:.0f} %"
@@ -107,10 +116,16 @@ def _variant_row(one: VariantOutcome) -> list[str]:
     ]
 
 
+def _quantiles(timed: Latency) -> str:
+    known = (timed.p50_ms, timed.p90_ms, timed.p99_ms)
+    return " / ".join("-" if value is None else f"{value:.3f}" for value in known)
+
+
 def _metric(metric: Metric | None) -> str:
     if metric is None:
         return "not evaluated"
-    return f"{escape(metric.name)} {100 * metric.value:.2f} %<br>{100 * metric.low:.2f} to {100 * metric.high:.2f}"
+    told = metric_text(metric)
+    return f"{escape(metric.name)} {told.value}<br>{told.interval}"
 
 
 def _bytes(size: int) -> str:
@@ -123,27 +138,66 @@ def _drops(outcome: Outcome) -> str:
         for one in outcome.variants
         if one.drop is not None and one.profile != FLOAT.name
     ]
-    if not spans or outcome.budget is None:
+    if not spans:
         return ""
-    caption = "Points lost against the source model on the same samples; the bar is the 95 % interval."
+    caption = (
+        f"{escape(_unit(outcome))} lost against the source model on the same samples; the bar is the 95 % interval."
+    )
     return _figure(interval_chart(spans, budget=outcome.budget), caption)
 
 
 def _latency(outcome: Outcome) -> str:
-    bars = [
-        Bar(one.name, one.latency[0].p50_ms, f"{one.latency[0].p50_ms:.3f} ms", one.profile == FLOAT.name)
-        for one in outcome.variants
-        if one.latency
-    ]
+    bars = [_latency_bar(one, one.latency[0]) for one in outcome.variants if one.latency]
     if not bars:
         return ""
     where = next(one.latency[0] for one in outcome.variants if one.latency)
     place = f" on {escape(where.place)}" if where.place else ""
-    return _figure(
-        bar_chart(bars, title="Median latency"),
-        f"Median, {where.threads} thread, interleaved, {escape(where.runtime)} {escape(where.version)}{place}. "
-        "Another CPU may rank them otherwise: each device measures for itself.",
+    caption = (
+        f"Median, the line up to the 90th percentile, {where.threads} thread, interleaved, {escape(where.runtime)} "
+        f"{escape(where.version)}{place}. Another CPU may rank them otherwise: each device measures for itself."
     )
+    return _figure(bar_chart(bars, title="Median latency"), caption)
+
+
+def _latency_bar(one: VariantOutcome, timed: Latency) -> Bar:
+    text = f"{timed.p50_ms:.3f} ms"
+    if one.profile != FLOAT.name and timed.float_p50_ms and timed.p50_ms:
+        text += f" ({timed.float_p50_ms / timed.p50_ms:.2f}x)"
+    return Bar(one.name, timed.p50_ms, text, one.profile == FLOAT.name, until=timed.p90_ms)
+
+
+def _shares(outcome: Outcome) -> str:
+    bars = [
+        Bar(one.name, one.int8_macs, f"{100 * one.int8_macs:.0f} %", plain=False)
+        for one in outcome.variants
+        if one.int8_macs is not None
+    ]
+    caption = "Multiply-accumulates that are done in int8; the others stay float."
+    return _figure(bar_chart(bars, title="Share in int8", full=1.0), caption) if bars else ""
+
+
+def _kept_float(outcome: Outcome) -> str:
+    """Per variant the operators that stay float, folded away, grouped by reason."""
+    return "".join(_kept_float_in(one) for one in outcome.variants if one.kept_float)
+
+
+def _kept_float_in(one: VariantOutcome) -> str:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for kept in one.kept_float:
+        groups.setdefault((kept.reason, kept.operator), []).append(kept.node)
+    rows = [
+        [escape(reason), escape(operator), str(len(nodes)), _some(nodes)]
+        for (reason, operator), nodes in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+    table = _table([("reason", False), ("operator", False), ("count", True), ("nodes", False)], rows)
+    return (
+        f"<details><summary><code>{escape(one.name)}</code>: {len(one.kept_float)} operators</summary>{table}</details>"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(f"<code>{escape(name)}</code>" for name in names[:NAMES_SHOWN])
+    return shown + (f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else "")
 
 
 def _sizes(outcome: Outcome) -> str:
@@ -193,14 +247,31 @@ def _example_row(example: Example, labels: Sequence[str]) -> list[str]:
     return [escape(example.sample), *(named(index) for index in classes)]
 
 
-def _facts(outcome: Outcome) -> str:
+def _unit(outcome: Outcome) -> str:
+    """What drops and the budget are counted in."""
+    metric = outcome.source.metric
+    return "points" if metric is None or metric.unit == "fraction" else metric.name
+
+
+def _is_whole(outcome: Outcome) -> bool:
+    """Whether this comes from a conversion; a manifest does not hold what was given to it."""
+    return outcome.seconds > 0
+
+
+def _terms(outcome: Outcome) -> list[list[str]]:
     split = outcome.split
-    rows = [
-        ["source", f"{escape(outcome.source.format)}, {_bytes(outcome.source.bytes)}"],
+    return [
         ["calibration", f"{split.calibration} samples, seed {split.seed}"],
         ["evaluation", f"{split.evaluation} other samples ({split.left_out} left out as equal to calibration ones)"],
-        ["budget", "none: nothing was evaluated" if outcome.budget is None else f"{outcome.budget:g} points"],
-        ["intervals", "rates: Wilson; paired drops: Newcombe 1998, method 10"],
+        ["budget", "none: nothing was evaluated" if outcome.budget is None else f"{outcome.budget:g} {_unit(outcome)}"],
+    ]
+
+
+def _facts(outcome: Outcome) -> str:
+    rows = [
+        ["source", f"{escape(outcome.source.format)}, {_bytes(outcome.source.bytes)}"],
+        *(_terms(outcome) if _is_whole(outcome) else []),
+        ["intervals", "rates: Wilson; paired drops: Newcombe 1998, method 10; other metrics: bootstrap"],
         ["golden test", escape("; ".join(f"{one.name} tolerance {one.tolerance:.3g}" for one in outcome.variants))],
         ["packages", escape(", ".join(f"{name} {version}" for name, version in outcome.versions.items()))],
     ]

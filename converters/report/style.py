@@ -27,5 +27,7 @@ svg { display: block; width: 100%; height: auto; } svg text { fill: var(--ink); 
 svg .axis { stroke: var(--line); } svg .tick { fill: var(--soft); font-size: 11px; }
 svg .budget { stroke: var(--bad); stroke-dasharray: 4 3; } svg .zero { stroke: var(--plain); }
 svg .span { stroke: var(--main); stroke-width: 3; } svg .dot { fill: var(--main); }
+svg .whisker { stroke: var(--soft); stroke-width: 2; }
+details { margin: .5rem 0; } summary { cursor: pointer; padding: .25rem 0; }
 svg .bar { fill: var(--main); } svg .bar.float { fill: var(--plain); }
 """

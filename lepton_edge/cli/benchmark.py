@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lepton_edge.cli.figures import latency_text
 from lepton_edge.cli.output import ErrorCommand, Output, stopping_politely
+from lepton_edge.figures import latency_text
 
 if TYPE_CHECKING:
     from converters.outcome import Outcome, VariantOutcome

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lepton_edge.cli.output import ErrorCommand, Output, stopping_politely
+from lepton_edge.figures import drop_text, metric_text
 
 if TYPE_CHECKING:
     from converters.outcome import Outcome, VariantOutcome
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 @click.option(
     "--calibrate-method", "method", default="auto", show_default=True, help="auto, minmax, percentile, entropy or mse."
 )
+@click.option(
+    "--state", "states", multiple=True, metavar="OUT=IN", help="Output OUT of one step is input IN of the next."
+)
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Size of an input that has none.")
 @click.option("--name", default="", help="The bundle's name. [default: the model's file name]")
 @click.option("--version", default="1", show_default=True, help="The bundle's version.")
@@ -44,6 +48,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     """
     from converters.bar import shown_progress
     from converters.convert import convert as run
+    from converters.data.sequence import parse_state
     from converters.graph.signature import parse_shape
     from converters.request import Request
 
@@ -51,7 +56,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     evaluate, benchmark = not given.pop("no_evaluate"), not given.pop("no_benchmark")
     formats = tuple(part.strip() for part in given.pop("formats").split(","))
     shapes = dict(parse_shape(text) for text in given.pop("shapes"))
-    request = Request(**given, formats=formats, shapes=shapes, evaluate=evaluate, benchmark=benchmark)
+    state = parse_state(given.pop("states"))
+    request = Request(**given, formats=formats, shapes=shapes, state=state, evaluate=evaluate, benchmark=benchmark)
     with stopping_politely(), shown_progress(wanted=not output.as_json) as progress:
         outcome = run(request, note=output.note, progress=progress)
     output.document(outcome, text=_text(outcome))
@@ -75,9 +81,9 @@ def _text(outcome: "Outcome") -> str:
 def _line(one: "VariantOutcome", source_bytes: int) -> str:
     parts = [f"  {one.name:<20}", f"{one.bytes:>10} bytes ({one.bytes / source_bytes:.2f}x)"]
     if one.metric:
-        parts.append(f"{one.metric.name} {100 * one.metric.value:.2f} %")
-    if one.drop is not None and one.precision != "float32":
-        parts.append(f"drop {one.drop:+.2f} ({one.drop_low:+.2f}..{one.drop_high:+.2f}) points")
+        parts.append(f"{one.metric.name} {metric_text(one.metric).value}")
+    if one.metric and one.drop is not None and one.precision != "float32":
+        parts.append(f"drop {drop_text(one.drop, one.drop_low, one.drop_high, unit=one.metric.unit)}")
     if one.latency:
         parts.append(f"p50 {one.latency[0].p50_ms:.3f} ms")
     parts.append("kept" if one.kept else f"refused: {one.reason}")

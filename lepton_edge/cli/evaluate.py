@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lepton_edge.cli.figures import drop_text, metric_text
 from lepton_edge.cli.output import ErrorCommand, Output, stopping_politely
+from lepton_edge.figures import drop_text, metric_text
 
 if TYPE_CHECKING:
     from converters.outcome import Outcome, VariantOutcome
@@ -60,7 +60,9 @@ def _text(outcome: "Outcome") -> str:
 def _line(one: "VariantOutcome") -> str:
     if one.metric is None:
         return f"  {one.name:<20}  skipped: {one.skipped}"
-    parts = [f"  {one.name:<20}", metric_text(one.metric), f"n={one.metric.n}"]
-    if one.drop is not None and one.agreement is not None and one.precision != "float32":
-        parts += [drop_text(one), f"agreement {100 * one.agreement:.2f} %"]
+    told = metric_text(one.metric)
+    parts = [f"  {one.name:<20}", f"{one.metric.name} {told.value} ({told.interval})", f"n={one.metric.n}"]
+    if one.drop is not None and one.precision != "float32":
+        parts.append(f"drop {drop_text(one.drop, one.drop_low, one.drop_high, unit=one.metric.unit)}")
+        parts += [f"agreement {100 * one.agreement:.2f} %"] if one.agreement is not None else []
     return "  ".join(parts)

@@ -95,8 +95,10 @@ def test_save_refuses_what_it_cannot_write(conv_onnx: Path, tmp_path: Path) -> N
         model.save(tmp_path / "m.tflite")
     with pytest.raises(UsageError, match="unknown format"):
         model.save(tmp_path / "m.xyz")
-    with pytest.raises(NotYetSupportedError, match="precision 16"):
-        le.quantize_model(model, precision=16)
+    with pytest.raises(NotYetSupportedError, match="precision 4"):
+        le.quantize_model(model, precision=4)
+    with pytest.raises(UsageError, match="unknown calibration method"):
+        le.quantize_model(model, data=models.samples(10), method="best")
 
 
 def test_predict_says_what_does_not_fit(conv_onnx: Path) -> None:

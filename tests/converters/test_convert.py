@@ -231,6 +231,19 @@ def test_image_folder_with_preprocessing_travels_in_the_bundle(conv_onnx: Path, 
     assert json.loads(done.stdout)["split"] == {"calibration": 12, "evaluation": 12, "left_out": 0, "seed": 0}
 
 
+def test_precision_16_halves_the_file_and_makes_no_int8(digits_onnx: Path, digits_npz: Path, tmp_path: Path) -> None:
+    done = cli(
+        digits_onnx, "--precision", "16", "--data", digits_npz, "-o", tmp_path / "o.lep", "--keep-all",
+        "--no-benchmark", "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    plain, half = json.loads(done.stdout)["variants"]
+    assert (plain["precision"], half["precision"]) == ("float32", "float16")
+    assert half["bytes"] < 0.55 * plain["bytes"]
+    assert half["agreement"] > 0.99
+    assert half["kept"]
+
+
 def test_json_alone_stands_on_stdout(conv_onnx: Path, tmp_path: Path) -> None:
     done = cli(conv_onnx, "-o", tmp_path / "o.lep", "--no-benchmark", "--json")
     json.loads(done.stdout)
@@ -241,7 +254,7 @@ def test_json_alone_stands_on_stdout(conv_onnx: Path, tmp_path: Path) -> None:
 WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "tflite": (("--formats", "onnx,tflite"), 1, "not yet: format tflite"),
     "an unknown format": (("--formats", "coreml"), 2, "unknown format 'coreml'"),
-    "16 bits": (("--precision", "16"), 1, "not yet: precision 16"),
+    "4 bits": (("--precision", "4"), 1, "not yet: precision 4"),
     "auto": (("--precision", "auto"), 1, "not yet: precision auto"),
     "7 bits": (("--precision", "7"), 2, "unknown precision '7'"),
     "a method without data": (("--calibrate-method", "mse"), 2, "give --data to calibrate with"),
