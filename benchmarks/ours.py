@@ -33,7 +33,7 @@ class Converted(NamedTuple):
         """Why there is no variant, in one line."""
         lines = self.message.strip().splitlines() or [""]
         reason = str(self.document.get("reason") or lines[-1])
-        blamed = [part["node"] for one in self.variants.values() for part in one.get("blame", [])][:3]
+        blamed = [part["layer"] for one in self.variants.values() for part in one.get("blame", [])][:3]
         return f"exit {self.status}: {reason}" + (f" (blames {', '.join(blamed)})" if blamed else "")
 
     def extract(self, variant: str, folder: Path) -> Path | None:

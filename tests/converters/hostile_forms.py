@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import GraphProto, TensorProto, helper, numpy_helper
 
-from tests.converters.hostile_net import Arrays, Case, Net, normal_draw
+from tests.converters.hostile_net import EASY, Arrays, Case, Net, normal_draw
 from tests.converters.hostile_ranges import PLANE, SIDE, WIDE, plane_net, vector_net
 
 HIDDEN = 32
@@ -11,7 +11,7 @@ HIDDEN = 32
 
 def finish(net: Net, x: str, name: str, why: str, *, width: int = WIDE, external: bool = False) -> Case:
     """Mean over the plane, a head, and the case; its numbers are no excuse."""
-    net.head(net.pooled(net.relu(x)), width)
+    net.head(net.pooled(net.relu(x)), width, floor=EASY)
     return net.case(name, why, converts=True, external=external)
 
 
@@ -73,7 +73,7 @@ def loop() -> Case:
         [going[1], after],
     )
     x = net.add("Loop", net.const(3, np.int64), net.const(True, np.bool_), x, body=body)  # noqa: FBT003 - a tensor
-    net.head(net.dense(x, 64, 64), 64)
+    net.head(net.dense(x, 64, 64), 64, floor=EASY)
     return net.case("loop", "a Loop whose body reads weights from outside", converts=True)
 
 
@@ -172,7 +172,7 @@ def conv_1d() -> Case:
         weight = net.const(net.normal(WIDE, WIDE, 5, fan=WIDE * 5))
         x = net.relu(net.add("Conv", x, weight, net.const(net.normal(WIDE)), pads=[2, 2], strides=[stride]))
     x = net.add("MaxPool", x, kernel_shape=[2], strides=[2])
-    net.head(net.add("ReduceMean", x, axes=[2], keepdims=0), WIDE)
+    net.head(net.add("ReduceMean", x, axes=[2], keepdims=0), WIDE, floor=EASY)
     return net.case("conv-1d", "convolution and pooling over one axis", converts=True)
 
 
@@ -231,7 +231,7 @@ def intermediate_output() -> Case:
     net = plane_net(48)
     inner = net.add("Relu", net.conv("x", WIDE, WIDE), out="inner")
     case_input = net.relu(net.conv(inner, WIDE, WIDE))
-    net.head(net.pooled(case_input), WIDE)
+    net.head(net.pooled(case_input), WIDE, floor=EASY)
     net.outputs["inner"] = PLANE
     return net.case("intermediate-output", "an output that the next layer reads too", converts=True)
 
@@ -239,8 +239,8 @@ def intermediate_output() -> Case:
 def two_outputs() -> Case:
     net = plane_net(49)
     x = net.pooled(net.relu(net.conv("x", WIDE, WIDE)))
-    net.head(x, WIDE)
-    net.head(x, WIDE, classes=3, out="other")
+    net.head(x, WIDE, floor=EASY)
+    net.head(x, WIDE, classes=3, out="other", floor=EASY)
     net.add("Identity", "x", out="echo")
     net.outputs["echo"] = PLANE
     return net.case("two-outputs", "two heads, and an output that is the input itself", converts=True)
@@ -307,7 +307,7 @@ def local_function() -> Case:
 def fixed_batch() -> Case:
     net = Net(55, {"x": [1, WIDE, SIDE, SIDE]}, normal_draw(WIDE, SIDE, SIDE))
     x = net.relu(net.conv(net.relu(net.conv("x", WIDE, WIDE)), WIDE, 8))
-    net.head(net.add("Reshape", x, net.const([1, 8 * SIDE * SIDE], np.int64)), 8 * SIDE * SIDE)
+    net.head(net.add("Reshape", x, net.const([1, 8 * SIDE * SIDE], np.int64)), 8 * SIDE * SIDE, floor=EASY)
     return net.case("fixed-batch", "a batch of one, written into a Reshape", converts=True)
 
 
@@ -318,7 +318,7 @@ def dynamic_tokens() -> Case:
     net = Net(56, {"ids": ["batch", "length"]}, draw, types={"ids": TensorProto.INT64})
     x = net.add("Gather", net.const(net.normal(200, 64)), "ids")
     x = net.add("Einsum", net.relu(net.dense(x, 64, 64)), net.const(net.normal(64, 64, fan=64)), equation="bld,de->ble")
-    net.head(net.dense(net.add("ReduceMean", x, axes=[1], keepdims=0), 64, 64), 64)
+    net.head(net.dense(net.add("ReduceMean", x, axes=[1], keepdims=0), 64, 64), 64, floor=EASY)
     return net.case("dynamic-tokens", "tokens of free length, an Einsum with a constant", converts=True)
 
 

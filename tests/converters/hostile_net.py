@@ -15,6 +15,8 @@ Shape = Sequence[int | str]
 
 CALIBRATION, EVALUATION, POOL = 48, 150, 500
 CLASSES = 6
+EASY = 0.1
+"""The floor of a head where the numbers shall be no excuse."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +129,23 @@ class Net:
         model.ir_version = self.ir_version
         return model
 
-    def head(self, features: str, width: int, *, classes: int = CLASSES, out: str = "scores") -> str:
-        """A Gemm that reads every feature alike: random directions of features brought to mean 0, deviation 1."""
+    def head(self, features: str, width: int, *, classes: int = CLASSES, out: str = "scores", floor: float = 0) -> str:
+        """A Gemm that reads every feature alike: random directions of features brought to mean 0, deviation 1.
+
+        Args:
+            features: a tensor of shape (n, width).
+            width: its size.
+            classes: the size of the output.
+            out: the output's name.
+            floor: a share of the loudest feature; what varies less is not amplified, as it would be lost in eight bits.
+        """
         seen = run(self.graph({features: ["batch", width]}), self.draw(self.rng, 150))[0].astype(np.float64)
         # Float32 carries nothing below 1e-5 of a feature's size; a direction that loud would be noise.
-        spread = np.maximum(seen.std(axis=0), 1e-5 * np.abs(seen).max(axis=0)) + 1e-30
+        noise = 1e-5 * np.abs(seen).max(axis=0)
+        spread = np.maximum(seen.std(axis=0), np.maximum(noise, floor * np.abs(seen).max())) + 1e-30
         weight = self.rng.standard_normal((width, classes)) / spread[:, None]
-        weight[seen.std(axis=0) <= 1e-5 * np.abs(seen).max(axis=0)] = 0
-        scale = (seen @ weight).std()
+        weight[seen.std(axis=0) <= noise] = 0
+        scale = (seen @ weight).std(axis=0).mean()
         weight, bias = weight / scale, -(seen.mean(axis=0) @ weight) / scale
         self.add("Gemm", features, self.const(weight), self.const(bias), out=out)
         self.outputs[out] = ["batch", classes]

@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import TensorProto
 
-from tests.converters.hostile_net import Arrays, Case, Net, normal_draw
+from tests.converters.hostile_net import EASY, Arrays, Case, Net, normal_draw
 
 WIDE = 32
 SIDE = 10
@@ -161,7 +161,7 @@ def saturating() -> Case:
     weight = np.repeat(np.sign(net.normal(64, 64)), 4, axis=0)
     weight[-64:] = 1
     x = net.relu(net.add("Gemm", "x", net.const(weight / 256), net.const(np.full(64, -20.0))))
-    net.head(net.dense(x, 64, 64), 64)
+    net.head(net.dense(x, 64, 64), 64, floor=EASY)
     return net.case("saturating", "inputs near 255 with weights near 127: pairs overflow 16 bits", converts=True)
 
 
@@ -183,7 +183,7 @@ def wide_softmax() -> Case:
 def negative_only() -> Case:
     net = plane_net(13)
     x = net.add("Sub", net.add("Neg", net.relu(net.conv("x", WIDE, WIDE))), net.const(3.0))
-    net.head(net.pooled(net.conv(x, WIDE, WIDE)), WIDE)
+    net.head(net.pooled(net.conv(x, WIDE, WIDE)), WIDE, floor=EASY)
     return net.case("negative-only", "tensors below zero, padded with zeros", converts=True)
 
 
@@ -194,7 +194,7 @@ def constant_input() -> Case:
     net = Net(14, {"x": PLANE, "offset": ["batch", WIDE, 1, 1]}, draw)
     offset = net.conv("offset", WIDE, WIDE, 1)
     x = net.relu(net.add("Add", net.conv("x", WIDE, WIDE), offset))
-    net.head(net.pooled(net.conv(x, WIDE, WIDE)), WIDE)
+    net.head(net.pooled(net.conv(x, WIDE, WIDE)), WIDE, floor=EASY)
     return net.case("constant-input", "an input and all behind it that never changes in calibration", converts=True)
 
 
