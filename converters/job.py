@@ -18,7 +18,7 @@ from converters.data.split import DEFAULT_CALIBRATION, choose_spread, split_samp
 from converters.data.watched import Watched
 from converters.decide import not_proven
 from converters.golden import golden_inputs
-from converters.judged import Judged, Terms, judge_artifacts
+from converters.judged import Judged, Terms, for_others_alone, judge_artifacts
 from converters.measure.accuracy import Evaluation, evaluate, fingerprint
 from converters.measure.memory import release_memory
 from converters.measure.metrics import Metric, find_metric
@@ -86,6 +86,8 @@ class Measured:
         """What a user must know about what was kept."""
         kept = [one.name for one in self.quantised if one.verdict.kept]
         found = list(self.made.warnings)
+        if for_others_alone(self.judged):
+            found.append(f"int8 does not pay on this kind of CPU: float serves here, {', '.join(kept)} on other kinds")
         if self.evaluation is None:
             why = "no data were given" if request.data is None else "evaluation was switched off"
             return [*found, f"no promise on the accuracy of {', '.join(kept)}: {why}"] if kept else found

@@ -179,14 +179,22 @@ def _with_blame(one: Judged, prepared: Path | None, inputs: Arrays) -> Judged:
 def ranked(judged: Sequence[Judged]) -> list[Judged]:
     """The kept variants, the best first: by the latency measured on a host of their profile; float last on a tie.
 
-    A form for another profile stands right behind the one it was made from, float behind what is not slower.
+    A form for another profile stands right behind the one for this host, float behind what is not slower. Where no
+    int8 pays on this host, forms for other profiles stand behind float.
     """
     kept = [one for one in judged if one.verdict.kept]
     quantised = [one for one in kept if not one.artifact.is_source]
     plain = [one for one in kept if one.artifact.is_source]
     timed = next((one.latency[0] for one in quantised if one.native and one.latency), None)
     slower = timed is not None and timed.p50_ms > timed.float_p50_ms
-    return plain + quantised if slower else quantised + plain
+    return plain + quantised if slower or for_others_alone(kept) else quantised + plain
+
+
+def for_others_alone(judged: Sequence[Judged]) -> bool:
+    """Whether all int8 that is kept is for other kinds of CPU: this host has a profile, by which none pays here."""
+    forms = {profile.variant for profile in STATIC}
+    kept = [one for one in judged if one.verdict.kept and one.name in forms]
+    return bool(kept) and _native_profile() is not None and not any(one.native for one in kept)
 
 
 def to_variant(one: Judged, signature: ModelSignature, evaluation: Evaluation | None, *, rank: int) -> Variant:
