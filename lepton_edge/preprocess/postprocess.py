@@ -13,6 +13,9 @@ from lepton_edge.preprocess.spec import Argmax, Ctc, Labels, Softmax, Step, TopK
 Indices = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 
+SPACE = "<space>"
+"""A label that stands for a blank between words: a file of labels has one a line and cannot hold it."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -122,7 +125,8 @@ def ctc_text(scores: Array, labels: Sequence[str], step: Ctc) -> str:
         raise DataError(f"the blank is class {blank}, but the model has {classes} classes")
     if len(labels) not in {classes, classes - 1}:
         raise DataError(f"{len(labels)} labels for {classes} classes (the blank may be left out of the labels)")
-    names = list(labels) if len(labels) == classes else [*labels[:blank], "", *labels[blank:]]
+    labels = [" " if label == SPACE else label for label in labels]
+    names = labels if len(labels) == classes else [*labels[:blank], "", *labels[blank:]]
     path = np.argmax(steps, axis=-1)
     starts = np.concatenate([[True], path[1:] != path[:-1]])
     return step.joiner.join(names[int(index)] for index in path[starts & (path != blank)])
