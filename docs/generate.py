@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from converters.inspect import Inspection
 from device_agent.core.deployment import MOVES
 from lepton_edge.bundle.manifest import Manifest
 from lepton_edge.wire.authenticator import Header
@@ -24,6 +25,7 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "enrolment": Enrolment,
     "authenticator": Header,
     "manager-status": ManagerStatus,
+    "inspection": Inspection,
     **{kind.value: body for kind, body in BODIES.items()},
 }
 

@@ -1,4 +1,11 @@
-"""Weights stored as float16: half the file, the arithmetic of float32."""
+"""Weights stored as float16: half the file, the arithmetic of float32.
+
+float16 has 11 bits of precision from 6e-5 to 65504 alone, and batch norm folded into a convolution leaves channels
+thousands of times apart. Where that range does not hold a tensor, each channel is divided by a power of two, which
+loses nothing, and multiplied back at load.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +29,8 @@ def to_float16(model: ir.Model) -> ir.Model:
     """Store float32 weights as float16, each behind one Cast that runtimes fold at load.
 
     The arithmetic stays float32 (CPUs have few float16 kernels), inputs and outputs keep their types. A tensor stays
-    float32 that is small, overflows float16 (above 65504), or has a channel, along its first or last axis, that loses
-    more than 2^-7 to underflow; so do the scales of quantised tensors.
+    float32 that is small, holds NaN or Inf, or has a channel, along its first or last axis, of which float16 loses
+    more than 2^-7 even so; and so do the scales of quantised tensors.
 
     Args:
         model: canonical, at opset 20; it is not changed.
@@ -34,12 +41,14 @@ def to_float16(model: ir.Model) -> ir.Model:
         tensor = value.const_value
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < _MIN_ELEMENTS or not _movable(value):
             continue
-        array = tensor.numpy()
-        if not _fits(array):
+        half = _halved(tensor.numpy())
+        if half is None:
             continue
-        uses = list(value.uses())
-        half = inserter.constant(f"{value.name}_f16", array.astype(np.float16))
-        real = inserter.first()("Cast", [half], f"{value.name}_f32", tensor.dtype, to=tensor.dtype.value)
+        uses, name, at = list(value.uses()), value.name, inserter.first()
+        steps = inserter.constant(f"{name}_f16", half.values)
+        real = at("Cast", [steps], f"{name}_f32", tensor.dtype, to=tensor.dtype.value)
+        if half.scale is not None:
+            real = at("Mul", [real, inserter.constant(f"{name}_scale", half.scale)], f"{name}_scaled", tensor.dtype)
         real.shape = value.shape
         for use in uses:
             use.node.replace_input_with(use.idx, real)
@@ -51,13 +60,34 @@ def _movable(value: ir.Value) -> bool:
     return not value.is_graph_output() and not any(use.node.op_type in _SCALED for use in value.uses())
 
 
+class _Half(NamedTuple):
+    """A tensor is values * scale; scale: powers of two that broadcast, None for 1."""
+
+    values: npt.NDArray[np.float16]
+    scale: npt.NDArray[np.float32] | None
+
+
+def _halved(array: npt.NDArray[np.float32]) -> _Half | None:
+    """The tensor in float16; None where float16 does not carry it."""
+    if not np.isfinite(array).all():
+        return None
+    if _fits(array):
+        return _Half(array.astype(np.float16), None)
+    for axis in sorted({0, array.ndim - 1}):
+        others = tuple(index for index in range(array.ndim) if index != axis)
+        _, exponent = np.frexp(np.abs(array).max(axis=others, keepdims=True))
+        scale = np.ldexp(np.float32(1), np.clip(exponent - 1, -126, 127)).astype(np.float32)
+        if _fits(array / scale):
+            return _Half((array / scale).astype(np.float16), scale)
+    return None
+
+
 def _fits(array: npt.NDArray[np.float32]) -> bool:
-    """Whether float16 carries the values; NaN and Inf are not carried."""
+    """Whether float16 carries every channel."""
     largest = float(np.abs(array).max())
-    if not largest <= _LIMIT:
+    if largest > _LIMIT:
         return False
-    with np.errstate(under="ignore"):
-        miss = array - array.astype(np.float16)
+    miss = array - array.astype(np.float16)
     return all(_channels_fit(array, miss, axis, largest) for axis in {0, array.ndim - 1})
 
 

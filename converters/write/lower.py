@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from converters.write.rewrites import REWRITES
-from converters.write.versions import FLOOR, droppable, older, schema, since
+from converters.write.versions import FLOOR, SAME, droppable, older, schema, since
 
 _STANDARD = {"", "ai.onnx"}
 
@@ -53,12 +53,16 @@ def _bring_down(node: ir.Node, opset: int) -> None:
             break
         version = step
     if node.graph is not None:
-        _drop_unknown_attributes(node, opset)
+        _drop_late_attributes(node)
 
 
-def _drop_unknown_attributes(node: ir.Node, opset: int) -> None:
-    """Attributes that came later, at values that say nothing."""
-    known = schema(node.op_type, opset).attributes
+def _drop_late_attributes(node: ir.Node) -> None:
+    """Attributes that came after an operator's first version here, at values that say nothing.
+
+    Even where the opset knows them: ONNX Runtime copies a node's attributes to the int8 operator that takes its place,
+    which does not (QLinearAveragePool and `dilations`, ONNX Runtime 1.32).
+    """
+    known = schema(node.op_type, SAME.get(node.op_type, (since(node),))[-1]).attributes
     for name in [name for name in node.attributes if name not in known and droppable(node, name)]:
         node.attributes.pop(name)
 

@@ -21,8 +21,8 @@ _OPSETS: Mapping[int, str] = {
     21: "1.18",
 }
 _IR_VERSIONS: Mapping[int, str] = {3: "1.0", 4: "1.0", 5: "1.0", 6: "1.0", 7: "1.3", 8: "1.9", 9: "1.16", 10: "1.18"}
-_NEWEST = "1.20"
-"""What is asked for where the table ends."""
+_NEWEST = "1.21"
+"""What is asked for, at least, where the table ends."""
 _DOMAINS: Mapping[str, str] = {"": "1.0", "ai.onnx": "1.0", "ai.onnx.ml": "1.0"}
 _CONTRIB = "1.17"
 """com.microsoft has one version for ever, and no table of what came when: the release of opset 20 has all that is

@@ -7,6 +7,7 @@ import click
 from lepton_edge.version import VERSION
 
 COMMANDS = {
+    "inspect": "lepton_edge.cli.inspect",
     "convert": "lepton_edge.cli.convert",
     "evaluate": "lepton_edge.cli.evaluate",
     "benchmark": "lepton_edge.cli.benchmark",
