@@ -6,69 +6,103 @@ from pathlib import Path
 from onnx import ModelProto
 
 from converters.graph.signature import Shapes
+from converters.importers.call import call, is_call
+from converters.importers.keras import import_keras_file, import_keras_model, is_keras
 from converters.importers.onnx import import_onnx, import_proto
+from converters.importers.torch import WAYS_IN, import_pt2, import_torch, is_module
 from converters.source import Source
-from lepton_edge.errors import ModelError, NotYetSupportedError
+from lepton_edge.errors import ModelError, NotYetSupportedError, UsageError
 
-_IMPORTERS: dict[str, Callable[..., Source]] = {".onnx": import_onnx}
+_IMPORTERS: dict[str, Callable[[Path, Shapes, bool], Source]] = {
+    ".onnx": lambda path, shapes, _: import_onnx(path, shapes=shapes),
+    ".pt2": lambda path, shapes, trust: import_pt2(path, shapes=shapes, trust=trust),
+    ".keras": lambda path, shapes, _: import_keras_file(path, shapes=shapes),
+    ".h5": lambda path, shapes, _: import_keras_file(path, shapes=shapes),
+    ".hdf5": lambda path, shapes, _: import_keras_file(path, shapes=shapes),
+}
+_BARE_TORCH = {".pt", ".pth", ".bin", ".safetensors"}
 
 _TO_ONNX = {
-    "Keras": "export it with `model.export('model.onnx', format='onnx')` (Keras 3)",
     "TFLite": "convert the model that it was made from",
-    "PyTorch": "export it with `torch.onnx.export(module, inputs, 'model.onnx', dynamic_axes={...})`",
     "scikit-learn": "export it with `skl2onnx.to_onnx(estimator, x)`",
 }
 _LATER = {
-    ".h5": "Keras",
-    ".hdf5": "Keras",
-    ".keras": "Keras",
     ".tflite": "TFLite",
-    ".pt2": "PyTorch",
-    ".pt": "PyTorch",
-    ".pth": "PyTorch",
     ".skops": "scikit-learn",
     ".pkl": "scikit-learn",
     ".pickle": "scikit-learn",
     ".joblib": "scikit-learn",
 }
-_LATER_MODULES = {"keras": "Keras", "torch": "PyTorch", "sklearn": "scikit-learn", "tensorflow": "Keras"}
 
 
-def import_model(source: object, *, shapes: Shapes | None = None) -> Source:
-    """Import a file, or a model in memory.
+def import_model(source: object, *, shapes: Shapes | None = None, inputs: object = None, trust: bool = False) -> Source:
+    """Import a file, or a model in memory. Each import from another framework is checked against it.
 
     Args:
-        source: a path, or an `onnx.ModelProto`.
+        source: a path (.onnx, .pt2, .keras, .h5), the text `package.module:function` (which returns a model, or a
+            module and its example inputs), an `onnx.ModelProto`, a `keras.Model`, or a `torch.nn.Module`.
         shapes: sizes for inputs whose axes (other than the batch) are symbolic.
+        inputs: example inputs of a torch module.
+        trust: load files that could run code too.
 
     Raises:
         NotYetSupportedError: a kind of model whose importer comes later; the message says what to do today.
+        UsageError: example inputs that are missing, or with a model that takes none.
         ModelError: a kind of model that is unknown, or as the importer says.
     """
-    if isinstance(source, ModelProto):
-        return import_proto(source, shapes=shapes or {})
-    if not isinstance(source, str | Path):
-        raise _unknown_object(source)
-    path = Path(source)
-    importer = _IMPORTERS.get(path.suffix.lower())
-    if importer is None:
-        raise _unknown_file(str(source), path.suffix.lower())
-    return importer(path, shapes=shapes or {})
+    if isinstance(source, str) and is_call(source) and not Path(source).exists():
+        return _called(source, shapes or {}, inputs)
+    if isinstance(source, str | Path):
+        _no_examples(inputs, str(source))
+        return _import_file(Path(source), shapes or {}, trust=trust)
+    return _import_object(source, shapes or {}, inputs)
 
 
-def _unknown_file(text: str, suffix: str) -> ModelError:
-    kind = "PyTorch" if ":" in text and not suffix.startswith(tuple(_LATER)) else _LATER.get(suffix)
+def _import_file(path: Path, shapes: Shapes, *, trust: bool) -> Source:
+    suffix = path.suffix.lower()
+    importer = _IMPORTERS.get(suffix)
+    if importer is not None:
+        return importer(path, shapes, trust)
+    if suffix in _BARE_TORCH:
+        raise ModelError(f"{path}: a {suffix} file holds weights without the model's code: {WAYS_IN}")
+    kind = _LATER.get(suffix)
     if kind is None:
-        return ModelError(f"{text}: unknown kind of model file {suffix!r}; today .onnx files can be converted")
-    return _not_yet(text, kind)
+        raise ModelError(f"{path}: unknown kind of model file {suffix!r}; there are {', '.join(_IMPORTERS)}")
+    raise _not_yet(str(path), kind)
 
 
-def _unknown_object(source: object) -> ModelError:
-    for base in type(source).__mro__:
-        kind = _LATER_MODULES.get(base.__module__.partition(".")[0])
-        if kind:
-            return _not_yet(f"a {type(source).__name__}", kind)
-    return ModelError(f"a {type(source).__name__} is no model: give a path to an .onnx file or an onnx.ModelProto")
+def _import_object(source: object, shapes: Shapes, inputs: object, *, where: str = "") -> Source:
+    if is_keras(source):
+        _no_examples(inputs, "a Keras model")
+        return import_keras_model(source, shapes=shapes, where=where)
+    if is_module(source):
+        return import_torch(source, inputs, shapes=shapes, where=where)
+    _no_examples(inputs, f"a {type(source).__name__}")
+    if isinstance(source, ModelProto):
+        return import_proto(source, shapes=shapes)
+    if any(base.__module__.partition(".")[0] == "sklearn" for base in type(source).__mro__):
+        raise _not_yet(f"a {type(source).__name__}", "scikit-learn")
+    raise ModelError(
+        f"{where or f'a {type(source).__name__}'} is no model: give a path, an onnx.ModelProto, a keras.Model, or a "
+        "torch.nn.Module with example inputs"
+    )
+
+
+def _called(text: str, shapes: Shapes, inputs: object) -> Source:
+    made = call(text)
+    if isinstance(made, tuple) and len(made) == 2:
+        _no_examples(inputs, text)
+        made, inputs = made
+    if is_module(made) and inputs is None and not is_keras(made):
+        raise UsageError(f"{text} returned a module alone: return (module, example inputs)")
+    if isinstance(made, str | Path):
+        return _import_file(Path(made), shapes, trust=False)
+    return _import_object(made, shapes, inputs, where=text)
+
+
+def _no_examples(inputs: object, what: str) -> None:
+    if inputs is not None:
+        raise UsageError(f"{what}: example inputs go with a torch module; this carries its own signature")
 
 
 def _not_yet(what: str, kind: str) -> NotYetSupportedError:

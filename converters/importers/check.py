@@ -1,0 +1,79 @@
+"""An imported graph held against the model that it was made from: both run, and their outputs are compared."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnxruntime
+
+from converters.ort import ERRORS, PROVIDERS, first_line, options
+from converters.source import Source
+from lepton_edge.bundle.binding import Array, Arrays
+from lepton_edge.errors import ModelError
+
+TOLERANCE = 1e-3
+"""Of the largest value of an output. Two float32 implementations add in different orders: measured, 1e-7 to 2e-5 on
+nets of up to 150 layers. A lost operator, a swapped axis or a frozen branch gives 1e-1 and more."""
+HALF_TOLERANCE = 2e-2
+"""Where the output is float16, whose steps are 8,000 times those of float32."""
+UNEQUAL_SHARE = 0.01
+"""Of an integer output: an argmax between two values that rounding alone keeps apart."""
+_TINY = 1e-6
+
+
+def check_import(source: Source, samples: Iterable[Arrays]) -> None:
+    """Run inputs through the graph and through `source.reference`; nothing is done where there is none.
+
+    Args:
+        source: the imported model.
+        samples: inputs by the signature's names, each of a batch size that the signature takes.
+
+    Raises:
+        ModelError: ONNX Runtime does not run the graph, or an output differs; it names the output and the difference.
+    """
+    if source.reference is None:
+        return
+    try:
+        session = onnxruntime.InferenceSession(source.to_bytes(), options(threads=1), providers=PROVIDERS)
+    except ERRORS as cause:
+        raise ModelError(f"{source.where}: ONNX Runtime cannot load what was exported: {first_line(cause)}") from cause
+    names = [spec.name for spec in source.signature.outputs]
+    for inputs in samples:
+        want = source.reference(inputs)
+        try:
+            got = session.run(names, inputs)
+        except ERRORS as cause:
+            shapes = {name: list(array.shape) for name, array in inputs.items()}
+            raise ModelError(
+                f"{source.where}: ONNX Runtime cannot run what was exported on {shapes}: {first_line(cause)}"
+            ) from cause
+        for name, array in zip(names, got, strict=True):
+            _compare(name, np.asarray(array), want[name], source.where)
+
+
+def _compare(name: str, got: Array, want: Array, where: str) -> None:
+    if got.shape != want.shape:
+        raise ModelError(
+            f"{where}: the exported graph is not the model: output {name!r} has shape {list(got.shape)}, "
+            f"the model gives {list(want.shape)}"
+        )
+    error, limit, what = _difference(got, want)
+    if not error <= limit:
+        raise ModelError(
+            f"{where}: the exported graph is not the model: output {name!r} differs by {error:.2g} {what}, at most "
+            f"{limit:g} is rounding: export it to ONNX yourself, or report this model"
+        )
+
+
+def _difference(got: Array, want: Array) -> tuple[float, float, str]:
+    """Error, limit, and what they are parts of. NaN equals NaN."""
+    if not want.size:
+        return 0.0, 0.0, "of nothing"
+    if not np.issubdtype(want.dtype, np.floating):
+        return float(np.mean(got != want)), UNEQUAL_SHARE, "of its elements"
+    limit = HALF_TOLERANCE if want.dtype == np.float16 else TOLERANCE
+    a, b = got.astype(np.float64), want.astype(np.float64)
+    alike = (a == b) | (np.isnan(a) & np.isnan(b))
+    scale = max(float(np.max(np.abs(b), where=np.isfinite(b), initial=0.0)), _TINY)
+    with np.errstate(invalid="ignore"):
+        error = float(np.max(np.where(alike, 0.0, np.abs(a - b)), initial=0.0)) / scale
+    return error, limit, "of its largest value"
