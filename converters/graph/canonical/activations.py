@@ -116,7 +116,7 @@ def hard_sigmoid(model: ir.Model) -> bool:
 
 def _write_hard_sigmoid(node: ir.Node, source: ir.Value, high: float) -> bool:
     roots = [node.outputs[0], *formulas_above(node.outputs[0], steps=2)]
-    for x in list(cone(source, depth=3))[1:]:
+    for x in reversed(list(cone(source, depth=3))[1:]):
         inner = expand(source, [x])
         if inner is None or set(inner.terms) != {(_X,), ()}:
             continue

@@ -40,16 +40,25 @@ def canonicalise(model: onnx.ModelProto, *, where: str) -> ir.Model:
     Raises:
         ModelError, NotYetSupportedError, UnsupportedOperatorError: as `to_opset`; ModelError for an invalid graph too.
     """
-    made = ir.serde.deserialize_model(to_opset(model, OPSET, where=where))
-    _drop_fed_initialisers(made.graph)
-    _name_axes(made.graph)
+    made = load(model, where=where)
     borders = [_Border(value.name, value.type, value.shape) for value in made.graph.outputs]
-    _infer_all(made)
     run_passes(made)
     name_all(made)
     for value, border in zip(made.graph.outputs, borders, strict=True):
         value.type, value.shape = border.type or value.type, border.shape or value.shape
     check(made, where=where)
+    return made
+
+
+def load(model: onnx.ModelProto, *, where: str) -> ir.Model:
+    """What the passes start from: opset 20, constants that are no inputs, types and shapes inferred.
+
+    Raises as `canonicalise`.
+    """
+    made = ir.serde.deserialize_model(to_opset(model, OPSET, where=where))
+    _drop_fed_initialisers(made.graph)
+    _name_axes(made.graph)
+    _infer_all(made)
     return made
 
 
