@@ -9,8 +9,6 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-import onnx
-
 from converters.artifact import Loadable, in_groups
 from converters.data.dataset import Dataset, Subset
 from converters.data.open import open_data
@@ -18,6 +16,7 @@ from converters.data.split import DEFAULT_CALIBRATION, choose_spread, split_samp
 from converters.data.watched import Watched
 from converters.decide import not_proven
 from converters.golden import golden_inputs
+from converters.importers.check import check_on_data
 from converters.judged import Judged, Terms, for_others_alone, judge_artifacts
 from converters.measure.accuracy import Evaluation, evaluate, fingerprint
 from converters.measure.memory import release_memory
@@ -101,6 +100,13 @@ class Measured:
         return found + [doubt for doubt in doubts if doubt]
 
 
+def _check_against_reference(source: Source, samples: Samples) -> None:
+    """Raises ModelError where the imported graph is not the source on the user's own data."""
+    data = samples.golden()
+    if data is not None:
+        check_on_data(source, data)
+
+
 def _samples(signature: ModelSignature, request: Request, card: Card) -> Samples:
     """Open and part the data. Raises DataError where nothing would be left on a side."""
     if request.data is None:
@@ -139,12 +145,16 @@ def measure(
     source = load()
     note(f"{source.where}: {source.format}, {source.size_bytes} bytes")
     samples = _samples(source.signature, request, card)
+    _check_against_reference(source, samples)
+    for text in source.notes:
+        note(text)
     metric = _metric(source.signature, samples.evaluation, request, card) if samples.evaluation else None
     if samples.calibration:
         note(f"calibrating on {len(samples.calibration)} samples")
     how = How(request.precision, request.method, request.state)
-    made = make_artifacts(source, samples.calibration, folder, how=how, progress=progress)
-    source = replace(source, model=onnx.ModelProto())
+    # Handed over, so that the weights go as soon as the canonical graph has its own.
+    owned, source = [source], source.light()
+    made = make_artifacts(owned.pop(), samples.calibration, folder, how=how, progress=progress)
     release_memory()
     evaluation = None
     if samples.evaluation and metric:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import onnxruntime
 
+from converters.data.dataset import Dataset
 from converters.ort import ERRORS, PROVIDERS, first_line, options
 from converters.source import Source
 from lepton_edge.bundle.binding import Array, Arrays
@@ -15,6 +16,8 @@ TOLERANCE = 1e-3
 nets of up to 150 layers. A lost operator, a swapped axis or a frozen branch gives 1e-1 and more."""
 HALF_TOLERANCE = 2e-2
 """Where the output is float16, whose steps are 8,000 times those of float32."""
+SAMPLES = 8
+"""Of the user's data: random ones were tried before, and a source's own framework may be slow."""
 UNEQUAL_SHARE = 0.01
 """Of an integer output: an argmax between two values that rounding alone keeps apart."""
 _TINY = 1e-6
@@ -48,6 +51,11 @@ def check_import(source: Source, samples: Iterable[Arrays]) -> None:
             ) from cause
         for name, array in zip(names, got, strict=True):
             _compare(name, np.asarray(array), want[name], source.where)
+
+
+def check_on_data(source: Source, data: Dataset) -> None:
+    """Hold the graph against its source on the user's own samples, the first few. Raises as `check_import`."""
+    check_import(source, (data.inputs(index) for index in range(min(SAMPLES, len(data)))))
 
 
 def _compare(name: str, got: Array, want: Array, where: str) -> None:

@@ -85,16 +85,14 @@ def _exported(given: Traceable, shapes: Shapes, *, open_batch: bool | None) -> S
 
 
 def _check_open(given: Traceable, source: Source, *, open_batch: bool) -> None:
-    """Raises ModelError where the exporter took the examples' size for constant: loops over time are unrolled."""
+    """Raises ModelError where the exporter took an open size for constant: loops over time are unrolled."""
     for spec, axes in zip(source.signature.inputs, given.open_axes or (), strict=bool(given.open_axes)):
         frozen = [axis for axis in axes if open_batch and not isinstance(spec.shape[axis], str)]
         if frozen:
-            sizes = "x".join(
-                ["?", *("16" if axis in axes else str(spec.shape[axis]) for axis in range(1, len(spec.shape)))]
-            )
+            sizes = ["16" if axis in axes else str(size) for axis, size in enumerate(spec.shape)]
             raise ModelError(
                 f"{given.where}: axis {frozen[0]} of input {spec.name!r} cannot stay open (a loop over it is unrolled): "
-                f"fix it with --shape {spec.name}={sizes}"
+                f"fix it with --shape {spec.name}=?x{'x'.join(sizes[1:])}"
             )
 
 
