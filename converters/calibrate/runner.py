@@ -1,9 +1,11 @@
 """Calibration: every sample once through the float graph, and a histogram of every tensor. Nothing else is kept.
 
 Samples run one by one. Where a run's tensors would take more than GROUP_BYTES, they are observed in groups, each in
-a pass of its own: a pass more costs time, all tensors of a segmentation net at once cost gigabytes.
+a pass of its own: all tensors of a segmentation net at once cost gigabytes, but each pass runs the graph up to its
+last tensor, so groups grow, up to MOST_BYTES, before there are more than GROUPS of them.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from lepton_edge.errors import DataError, ModelError, UsageError
 from lepton_edge.progress import Progress, quiet
 
 GROUP_BYTES = 96 * 1024 * 1024
+MOST_BYTES = 512 * 1024 * 1024
+GROUPS = 4
 LOOKED_AT = 1 << 23
 """About how many values of a tensor are counted over all samples (its extremes are of all values) ..."""
 LOOKED_AT_LEAST = 1 << 14
@@ -151,7 +155,7 @@ def _wanted(model: ir.Model, tensors: Sequence[str] | None, where: str) -> list[
 
 
 def _groups(scratch: Scratch, job: _Job, watched: Sequence[str]) -> list[list[str]]:
-    """Part the tensors, in the graph's order, so that one run's stay below GROUP_BYTES."""
+    """Part the tensors, in the graph's order, so that one run's are not too many bytes."""
     values = {value.name: value for node in job.model.graph for value in node.outputs}
     first = job.first_inputs()
     fed = [name for name in watched if name in first]
@@ -161,17 +165,21 @@ def _groups(scratch: Scratch, job: _Job, watched: Sequence[str]) -> list[list[st
     open_ones = [name for name in computed if sizes[name] is None and values[name].type is not None]
     if open_ones:
         sizes |= scratch.sizes(first, open_ones)
+    weights = [(sizes[name] or 0) * _itemsize(values[name]) for name in computed]
     groups: list[list[str]] = [fed]
+    most = max(GROUP_BYTES, min(MOST_BYTES, sum(weights) / GROUPS))
     held = 0.0
-    for name in computed:
-        dtype = values[name].dtype
-        size = (sizes[name] or 0) * (dtype.itemsize if dtype else 8)
-        if held and held + size > GROUP_BYTES:
+    for name, size in zip(computed, weights, strict=True):
+        if held and held + size > most:
             groups.append([])
             held = 0.0
         groups[-1].append(name)
         held += size
     return groups
+
+
+def _itemsize(value: ir.Value) -> float:
+    return value.dtype.itemsize if value.dtype else 8
 
 
 def _static_size(value: ir.Value, batches: set[str]) -> int | None:
@@ -196,10 +204,13 @@ def _observe(
     most = max(LOOKED_AT_LEAST, LOOKED_AT // len(job.data))
     ends = (inputs | set(_outputs(job.model))) & set(kept)
     for index in range(len(job.data)):
-        for turn, (given, results) in enumerate(job.steps(session, names, index)):
-            tensors = {**given, **results}
+        turns = itertools.count()
+        # No enumerate here, and all names dropped: a run's tensors must be gone before the next run gives as many.
+        for given, results in job.steps(session, names, index):
+            tensors, turn = {**given, **results}, next(turns)
             for name in kept:
                 found[name].add(tensors[name], most=most, sample=index, turn=turn)
+            del given, results, tensors
         if any(found[name].not_finite for name in ends):
             _refuse(job, found, index)
         progress(STAGE, index + 1, len(job.data))

@@ -93,8 +93,11 @@ class Scratch:
         with durable.translated(path):
             path.write_bytes(graph.SerializeToString())
         # One thread: the sums of several can differ from run to run, and the statistics with them.
+        how = options(threads=1)
+        # A pattern is one block for all tensors at once, beside the outputs': measured, half of the peak memory.
+        how.enable_mem_pattern = False
         try:
-            session = onnxruntime.InferenceSession(str(path), options(threads=1), providers=PROVIDERS)
+            session = onnxruntime.InferenceSession(str(path), how, providers=PROVIDERS)
         except ERRORS as cause:
             raise ModelError(f"{self._where}: ONNX Runtime cannot load it: {first_line(cause)}") from cause
         return Observed(session, self._where)

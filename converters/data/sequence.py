@@ -92,6 +92,7 @@ class Recurrence:
             outputs = run(inputs)
             yield inputs, outputs
             state = {into: outputs[out] for out, into in self.state.items()}
+            del outputs  # before the next step gives as much again
             for out, into in self.state.items():
                 if state[into].shape != start[into].shape:
                     raise ModelError(

@@ -85,6 +85,7 @@ def test_groups_of_tensors_give_the_same_statistics(monkeypatch: pytest.MonkeyPa
     told: list[tuple[int, int]] = []
     whole = calibrate(model, data)
     monkeypatch.setattr(runner, "GROUP_BYTES", 2048)
+    monkeypatch.setattr(runner, "MOST_BYTES", 2048)
     parted = calibrate(model, data, progress=lambda stage, done, total: told.append((done, total)))
     # Fused kernels may round differently from those of another session.
     for name, histogram in whole.items():
@@ -131,6 +132,7 @@ def test_integer_tensors_are_left_out_and_open_sizes_are_measured(monkeypatch: p
     data = dataset(proto, {"ids": np.random.default_rng(0).integers(0, 50, (4, 6))})
     bare = ir.from_proto(proto)  # nobody inferred a shape or type
     monkeypatch.setattr(runner, "GROUP_BYTES", 1)
+    monkeypatch.setattr(runner, "MOST_BYTES", 1)
     found = calibrate(bare, data)
     assert set(found) == {"e", "m", "y"}
     assert found["e"].seen == 4 * 6 * 64
