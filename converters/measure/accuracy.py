@@ -178,7 +178,7 @@ def _check_labels(data: Dataset, metric: Metric, outputs: Arrays) -> int:
     first = next(iter(outputs.values()))
     if not is_class_scores(first):
         return 0
-    if metric.needs_labels and metric.unit == "fraction" and data.labels is not None:
+    if metric.needs_labels and data.labels is not None:
         wrong = np.flatnonzero((data.labels < 0) | (data.labels >= first.size))
         if len(wrong):
             check_label(int(data.labels[wrong[0]]), first.size, where=data.describe(int(wrong[0])))

@@ -61,7 +61,7 @@ class Metric:
 
     Attributes:
         name: as the user writes it.
-        needs: which kinds of targets it can use; () where it needs none.
+        needs: which kinds of targets it can use, the one that it is made for first; () where it needs none.
         row: of one sample.
         values: (rows, counts of shape (B, n)) -> figures of shape (B,).
         unit: "fraction" of 1, whose drop is told in points; or its "own".
@@ -87,8 +87,8 @@ class Metric:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether it judges classes."""
-        return "classes" in self.needs
+        """Whether it judges classes, rather than take their indices as numbers where it must."""
+        return self.needs[:1] == ("classes",)
 
 
 def _stacked(rows: Rows) -> F64:
