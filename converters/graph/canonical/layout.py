@@ -14,7 +14,7 @@ import onnx_ir as ir
 from converters.graph.canonical.edit import attribute_int, attribute_ints, ints, is_constant, is_op
 from converters.graph.canonical.operators import BINARY, REDUCTIONS, UNARY
 from converters.graph.canonical.reshapes import moves_nothing
-from converters.graph.shapes import Dim, factors, rank_of
+from converters.graph.shapes import Dim, dims_equal, factors, rank_of
 
 Layout = tuple[int, ...]
 
@@ -32,36 +32,37 @@ class Plan:
         working: per node, the layout that it works in.
         moves: (value, layout) pairs for which a Transpose is needed.
         ties: nodes whose operands disagreed at equal cost.
+        views: those that a Reshape does, because only axes of size 1 change places.
         joined: elementwise operators that directly follow a linear one, and may be folded into it.
     """
 
     layouts: dict[ir.Value, Layout] = field(default_factory=dict)
     working: dict[ir.Node, Layout] = field(default_factory=dict)
     moves: set[tuple[ir.Value, Layout]] = field(default_factory=set)
+    views: set[tuple[ir.Value, Layout]] = field(default_factory=set)
     ties: list[ir.Node] = field(default_factory=list)
     joined: int = 0
 
     @property
-    def cost(self) -> tuple[int, int]:
-        return len(self.moves), -self.joined
+    def cost(self) -> tuple[int, int, int]:
+        return len(self.moves), -self.joined, len(self.views)
 
 
 def identity(rank: int) -> Layout:
     return tuple(range(rank))
 
 
-def current_cost(graph: ir.Graph) -> tuple[int, int]:
+def current_cost(graph: ir.Graph) -> tuple[int, int, int]:
     """The cost of the graph as it stands, in the measure of `Plan.cost`."""
-    transposes = joined = 0
+    transposes = joined = views = 0
     for node in graph:
-        transposes += is_op(node, "Transpose") and not _is_free(node)
+        perm, source = renaming(node), node.inputs[0] if node.inputs else None
+        known = perm is not None and source is not None and source.shape is not None
+        free = known and moves_nothing(perm or [], source.shape.dims if source and source.shape else ())
+        transposes += is_op(node, "Transpose") and not free
+        views += free
         joined += _joins(node, [value.producer() if value is not None else None for value in node.inputs])
-    return transposes, -joined
-
-
-def _is_free(node: ir.Node) -> bool:
-    source = node.inputs[0]
-    return source is not None and source.shape is not None and moves_nothing(permutation(node), source.shape.dims)
+    return transposes, -joined, views
 
 
 def _joins(node: ir.Node, makers: Sequence[ir.Node | None]) -> bool:
@@ -71,6 +72,29 @@ def _joins(node: ir.Node, makers: Sequence[ir.Node | None]) -> bool:
 def permutation(node: ir.Node) -> list[int]:
     rank = rank_of(node.inputs[0]) if node.inputs[0] is not None else None
     return attribute_ints(node, "perm", range(rank or 0)[::-1])
+
+
+def renaming(node: ir.Node) -> list[int] | None:
+    """The perm of a Transpose, or of a Reshape that only changes the places of axes of size 1; else None."""
+    source = node.inputs[0] if node.inputs else None
+    if source is None or source.shape is None:
+        return None
+    if is_op(node, "Transpose"):
+        return permutation(node)
+    out = node.outputs[0].shape
+    if not is_op(node, "Reshape") or out is None or len(out) != len(source.shape):
+        return None
+    (long, short), (long_out, short_out) = _by_size(source.shape.dims), _by_size(out.dims)
+    if not dims_equal([source.shape[axis] for axis in long], [out[axis] for axis in long_out]):
+        return None
+    perm = dict(zip([*long_out, *short_out], [*long, *short], strict=True))
+    return [perm[axis] for axis in range(len(perm))]
+
+
+def _by_size(dims: Sequence[Dim]) -> tuple[list[int], list[int]]:
+    """The axes longer than 1, and those of size 1."""
+    short = [axis for axis, size in enumerate(dims) if factors(size) == (1, None)]
+    return [axis for axis in range(len(dims)) if axis not in short], short
 
 
 def best_plan(graph: ir.Graph) -> Plan:
@@ -107,9 +131,10 @@ class _Planner:
 
     def _visit(self, node: ir.Node) -> None:
         layout = self._layout_of(node.inputs[0]) if node.inputs and node.inputs[0] is not None else None
-        if is_op(node, "Transpose") and layout is not None:
+        perm = renaming(node)
+        if perm is not None and layout is not None:
             out = node.outputs[0]
-            self._set(out, tuple(layout[axis] for axis in permutation(node)))
+            self._set(out, tuple(layout[axis] for axis in perm))
             self._makers[out] = self._maker(node.inputs[0])
             return
         working = self._working(node)
@@ -139,6 +164,8 @@ class _Planner:
     def _need(self, value: ir.Value, layout: Layout) -> None:
         if self._price(value, layout):
             self._plan.moves.add((value, layout))
+        elif self._layout_of(value) not in (None, layout):
+            self._plan.views.add((value, layout))
 
     def _price(self, value: ir.Value, layout: Layout) -> int:
         """1 where a Transpose that is not there yet would have to be made."""

@@ -91,8 +91,8 @@ def _does_nothing(node: ir.Node, source: ir.Value) -> bool:
         return False
     if node.op_type == "Transpose":
         return attribute_ints(node, "perm", range(rank)[::-1]) == list(range(rank))
-    if node.op_type == "Pad":
-        return not any(ints(node.inputs[1]) or [1])
+    if node.op_type in ("Pad", "Tile"):
+        return set(ints(node.inputs[1]) or [-1]) == {0 if node.op_type == "Pad" else 1}
     if node.op_type == "Slice":
         return _slices_all(node, source)
     return same_dims(source, node.outputs[0])
@@ -134,6 +134,9 @@ def transpose_to_reshape(model: ir.Model) -> bool:
             merged = [inner[axis] for axis in perm]
             take_place(add_node(node, "Transpose", [before.inputs[0]], {"perm": merged}), out)
             changed = True
+            continue
+        if perm == sorted(perm):
+            changed |= bypass(out, source)
             continue
         target = static_target(out.shape.dims, source) if moves_nothing(perm, source.shape.dims) else None
         if target is not None and 0 not in target:

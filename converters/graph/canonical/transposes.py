@@ -33,6 +33,7 @@ from converters.graph.canonical.layout import (
     movement,
     output_layout,
     permutation,
+    renaming,
     stored_dims,
 )
 from converters.graph.canonical.operators import BINARY, REDUCTIONS
@@ -46,7 +47,7 @@ def place_transposes(model: ir.Model) -> bool:
     Requires: ranks, `transpose_to_reshape`. Ensures: never more Transposes than before; nothing is touched unless
     there are fewer, or as many with more operators next to the linear operator that may absorb them.
     """
-    if not any(is_op(node, "Transpose") for node in model.graph):
+    if not any(renaming(node) is not None for node in model.graph):
         return False
     plan = best_plan(model.graph)
     if not plan.cost < current_cost(model.graph):
@@ -66,7 +67,7 @@ class _Rewriter:
 
     def run(self) -> None:
         for node in list(self._graph):
-            if is_op(node, "Transpose") and node.inputs[0] is not None and rank_of(node.inputs[0]) is not None:
+            if renaming(node) is not None:
                 self._rename(node)
             elif node in self._plan.working:
                 self._move(node, self._plan.working[node])
