@@ -1,7 +1,7 @@
 """A model as its importer gives it: one ONNX graph, its signature, and where it came from."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
@@ -36,6 +36,10 @@ class Source:
     sha256: str = ""
     reference: Reference | None = field(default=None, compare=False)
     notes: Sequence[str] = ()
+
+    def light(self) -> "Source":
+        """The same without the graph and what it came from: all that is needed once artifacts are written."""
+        return replace(self, model=onnx.ModelProto(), reference=None)
 
     def to_bytes(self) -> bytes:
         """The float ONNX file; equal models give equal bytes."""

@@ -77,7 +77,7 @@ def make_artifacts(
     """Quantise for every profile.
 
     Args:
-        source: the imported model.
+        source: the imported model; it is let go once its canonical graph stands.
         calibration: samples for static int8; None makes weights-only int8.
         folder: the workspace; every file is written there.
         how: what was asked.
@@ -94,6 +94,7 @@ def make_artifacts(
         reason = "float alone is kept: int8 from float16 comes later (not yet); export the model in float32"
         return Made([source_artifact(source, folder)], reason)
     model = canonicalise(source.model, where=source.where)
+    source = source.light()
     plain = _written(model, FLOAT, "float32", folder)
     if how.precision == "16":
         return _smaller(plain, _written(to_float16(model), HALF, "float16", folder), "float16 weights")
