@@ -99,6 +99,7 @@ class Case:
         block: adds one block to a net.
         work: (multiply-accumulates, elements read, elements written) of one block.
         base: adds what the block contains beside the operator; its time is taken off.
+        beside: blocks stand side by side on the chain's input, each with a small output, rather than in a row.
     """
 
     kind: str
@@ -106,6 +107,7 @@ class Case:
     block: Callable[[Net, str], str]
     work: tuple[int, int, int]
     base: Callable[[Net, str], str] | None = None
+    beside: bool = False
     results: dict[bool, float] = field(default_factory=dict)
 
     @property
@@ -123,6 +125,17 @@ def conv_case(kind: str, cin: int, cout: int, side: int, *, k: int = 1, group: i
         return net.conv(net.conv(x, cin, cout, k=k, group=group), cout, cin, k=k, group=group)
 
     return Case(kind, (1, cin, side, side), block, (macs, (cin + cout) * area, (cin + cout) * area))
+
+
+def stem_case(cin: int, cout: int, side: int, *, k: int = 3) -> Case:
+    """A convolution of few input channels has no way back; what its mean adds is small."""
+    area = side * side
+
+    def block(net: Net, x: str) -> str:
+        made = net.conv(x, cin, cout, k=k)
+        return net.activation(net.node("GlobalAveragePool", [made]), SCALE, 0)
+
+    return Case("Conv.stem", (1, cin, side, side), block, (cout * cin * k * k * area, cin * area, cout * area), None, True)
 
 
 def between(kind: str, channels: int, side: int, op: Callable[[Net, str], str], reads: float, writes: float) -> Case:
@@ -215,8 +228,13 @@ def cases() -> Iterator[Case]:
         yield conv_case("Conv.pointwise", cin, cout, side)
     for channels, side, k in (
         *((64, 56, 3), (128, 28, 3), (256, 14, 3), (512, 7, 3), (16, 112, 3), (32, 28, 3), (32, 28, 5), (16, 56, 7)),
+        *((16, 28, 3), (8, 28, 3), (32, 14, 3), (64, 7, 3), (64, 14, 3), (24, 14, 3)),
     ):
         yield conv_case("Conv.dense", channels, channels, side, k=k)
+    for cin, cout, side, k in (
+        *((1, 16, 28, 3), (1, 32, 28, 3), (3, 16, 32, 3), (3, 32, 112, 3), (3, 64, 112, 7), (1, 64, 49, 5), (3, 16, 96, 3)),
+    ):
+        yield stem_case(cin, cout, side, k=k)
     for channels, side, k in (
         *((32, 112, 3), (96, 56, 3), (144, 28, 3), (192, 28, 3), (384, 14, 3), (576, 14, 3), (960, 7, 3)),
         *((72, 28, 5), (240, 14, 5), (576, 7, 5), (96, 56, 7), (384, 14, 7), (768, 7, 7), (16, 56, 3)),
@@ -255,9 +273,10 @@ def session(data: bytes) -> onnxruntime.InferenceSession:
 def chain(case: Case, block: Callable[[Net, str], str], length: int, *, int8: bool) -> onnxruntime.InferenceSession:
     net = Net(int8=int8)
     x = net.activation("x")
+    ends = [x]
     for _ in range(length):
-        x = block(net, x)
-    return session(net.model(case.shape, x))
+        ends.append(block(net, x if case.beside else ends[-1]))
+    return session(net.model(case.shape, net.node("Concat", ends[1:], axis=1) if case.beside else ends[-1]))
 
 
 def time_all(sessions: list[onnxruntime.InferenceSession], shape: tuple[int, ...]) -> list[float]:

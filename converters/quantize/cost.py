@@ -9,6 +9,8 @@ from lepton_edge.typed import Record
 
 TYPICAL_SIZE = 64
 """Stands for an axis of unknown size (the length of a text, say); the batch is 1."""
+STEM_CHANNELS = 4
+"""With so few input channels runtimes take other kernels, which cannot fill their vectors."""
 _FREE = {"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 """Views: no byte is moved."""
 
@@ -64,6 +66,8 @@ def _conv_kind(node: ir.Node) -> str:
         return "computed"
     if group > 1:
         return "depthwise" if weight.shape[1] == 1 else "grouped"
+    if int(weight.shape.numpy()[1]) <= STEM_CHANNELS:
+        return "stem"
     return "pointwise" if math.prod(weight.shape.numpy()[2:]) == 1 else "dense"
 
 

@@ -76,11 +76,51 @@ def plan(units: Sequence[Unit], encodings: Encodings, constraints: Constraints, 
         index: Choice(_cost(unit, profile, int8=False), None if index in reasons else _cost(unit, profile, int8=True))
         for index, unit in enumerate(units)
     }
-    int8 = cheapest(choices, _crossings(units, encodings, profile))
+    int8 = _cheapest(choices, _crossings(units, encodings, profile), units, profile)
     for index, unit in enumerate(units):
         if index not in int8 and index not in reasons:
             reasons[index] = f"{kind(unit)} is not faster in int8 here ({profile.name})"
     return Plan(profile, units, _useful(int8, units), encodings, reasons)
+
+
+def _cheapest(
+    choices: dict[int, Choice], crossings: Sequence[Crossing], units: Sequence[Unit], profile: Profile
+) -> set[int]:
+    """The cheapest labelling, given that runtimes take a float unit between int8 ones for an int8 unit.
+
+    Such a unit costs what its int8 kernel costs, so the search is done again with that price; each round captures a
+    unit that none before did, so it ends.
+    """
+    captured: set[int] = set()
+    while True:
+        int8 = cheapest(choices, crossings)
+        now = {index for index in choices if index not in int8 and kind(units[index]) in profile.captures}
+        now = {index for index in now - captured if _is_captured(index, int8, crossings, units, profile)}
+        if not now:
+            return int8
+        captured |= now
+        for index in now:
+            price = _cost(units[index], profile, int8=True)
+            choices = choices | {index: Choice(price, choices[index].in_int8)}
+
+
+def _is_captured(
+    index: int, int8: set[int], crossings: Sequence[Crossing], units: Sequence[Unit], profile: Profile
+) -> bool:
+    """Whether all that a float unit reads is dequantised, and all that it writes is quantised at once."""
+    before = [crossing for crossing in crossings if index in crossing.readers]
+    after = [crossing for crossing in crossings if crossing.writer == index]
+    fed = all(
+        crossing.writer in int8
+        and (kind(units[crossing.writer]) not in profile.float_outputs or int8 & set(crossing.readers))
+        for crossing in before
+        if crossing.writer is not None
+    ) and all(crossing.writer is not None for crossing in before)
+    return (
+        bool(before and after)
+        and fed
+        and all(crossing.readers and set(crossing.readers) <= int8 and not crossing.read_in_float for crossing in after)
+    )
 
 
 def _useful(int8: set[int], units: Sequence[Unit]) -> frozenset[int]:
@@ -101,16 +141,34 @@ def _obstacle(unit: Unit, encodings: Encodings, constraints: Constraints, profil
             return f"int8 cannot carry {value.name!r}: {encodings.refused[value.name]}"
         if value.name not in encodings.tensors:
             return f"the range of {value.name!r} is not known"
-    return _scale_obstacle(unit, encodings)
+    return _form_obstacle(unit, encodings)
 
 
-def _scale_obstacle(unit: Unit, encodings: Encodings) -> str:
-    if unit.rule is None or not unit.data:
-        return ""
-    source = encodings.tensors[unit.data[0].name or ""]
-    if unit.operator in {"HardSwish", "HardSigmoid"} and hard_sigmoid_encoding(unit.nodes[0], source) is None:
-        return "its input never reaches the flat part, so that its steps cannot be clipped"
+def _form_obstacle(unit: Unit, encodings: Encodings) -> str:
+    """Why an operator that is rewritten in int8 has no such form here."""
+    node = unit.nodes[0]
+    if unit.operator in {"HardSwish", "HardSigmoid"}:
+        source = encodings.tensors[unit.data[0].name or ""]
+        if hard_sigmoid_encoding(node, source) is None:
+            return "its input never reaches the flat part, so that its steps cannot be clipped"
+    if unit.operator == "AveragePool" and not averages_evenly(node):
+        return "its window is not the same everywhere, so that no convolution computes it"
     return ""
+
+
+def averages_evenly(node: ir.Node) -> bool:
+    """Whether an AveragePool is a depthwise convolution with equal weights."""
+    attributes = node.attributes
+    padded = any(attributes.get_ints("pads", ())) and not attributes.get_int("count_include_pad", 0)
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    return (
+        not padded
+        and not attributes.get_int("ceil_mode", 0)
+        and attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
+        and shape is not None
+        and len(shape) == 4
+        and isinstance(shape[1], int)
+    )
 
 
 def _cost(unit: Unit, profile: Profile, *, int8: bool) -> float:

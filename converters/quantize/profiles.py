@@ -33,6 +33,7 @@ class Profile(Record, frozen=True, kw_only=True):
         speed: "measured", or "unknown": then the costs only say what is taken, and the device decides.
         operators: by kind (`cost.kind`), what it costs in float and in int8; a kind that is absent stays float.
         edges: what a change between float and int8 costs.
+        captures: kinds that the runtime runs in int8 wherever they stand between int8 ones, asked or not.
         float_outputs: kinds whose int8 kernel can give float without a step of its own.
         source: where the figures come from.
     """
@@ -47,6 +48,7 @@ class Profile(Record, frozen=True, kw_only=True):
     speed: Literal["measured", "unknown"] = "unknown"
     operators: dict[str, OperatorCost] = {}
     edges: Edges = Edges()
+    captures: list[str] = []
     float_outputs: list[str] = []
     source: str = ""
     v: int = 1
