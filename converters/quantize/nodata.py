@@ -10,7 +10,8 @@ where VNNI is, or on ARM, they are faster still (a two-layer text encoder: 0.7x 
 *Table*: an embedding is gathered as int8 rows, and only the gathered rows become float.
 
 *Stored*: everything else keeps float arithmetic and reads `scale * float(steps)`, spelled Cast and Mul: those are
-constants that every runtime folds at load, so the speed is float's (EfficientNet-Lite0: 9.2 ms, float 9.2).
+constants that every runtime folds at load, so the speed is float's (EfficientNet-Lite0: 9.2 ms, float 9.2), and
+scales can be as fine as the file's size allows.
 DequantizeLinear says the same, but ONNX Runtime keeps it for fusions with a QuantizeLinear that does not come here,
 and runs it at every inference before convolutions that then cannot be prepared (23.2 ms). ConvInteger took 25 ms and
 lost 18 of 183 right answers, as its weights have one scale a tensor.
@@ -39,6 +40,10 @@ says that its largest values matter most. Normally distributed ones are carried 
 _WEIGHT_ERROR = 0.1
 """A layer's weights beyond this are no longer the same layer (root of squared error / squared weights, as they act
 through sums); trained ones are carried to 0.01."""
+_BLOCK = 64
+"""Weights of one output channel of a convolution that share a scale: 6 % more bytes than one scale a channel, and the
+outputs of EfficientNet-Lite0 differ by 0.053 of their spread rather than 0.068 (32: 0.057; agreement 250 of 250 rather
+than 248)."""
 _ARITHMETIC = {"Add", "Div", "Einsum", "MatMul", "Mul", "Sub", "Where"}
 _MOVEMENT = {"Concat", "Expand", "Gather", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 """Tables of positions are mostly sliced before they are added."""
@@ -87,7 +92,7 @@ def quantize_without_data(model: ir.Model, *, signed: bool = False) -> DynamicRe
             continue
         form, reason = _form(value)
         if form != "float":
-            made = nearest(_array(value), _axes(value, form))
+            made = _quantised(value, form)
             error, limit = made.error, _WEIGHT_ERROR
             if form == "loose":
                 error, limit = _typical_error(_array(value), made), _LOOSE_ERROR
@@ -170,6 +175,17 @@ def _integer(node: ir.Node, name: str) -> int:
     return node.attributes[name].as_int() if name in node.attributes else 0
 
 
+def _quantised(value: ir.Value, form: Form) -> Steps:
+    """The constant's int8 form, with scales as fine as the form can say."""
+    array = _array(value)
+    if form == "stored" and all(use.node.op_type == "Conv" for use in value.uses()):
+        length = array[0].size
+        block = max(size for size in range(1, _BLOCK + 1) if length % size == 0)
+        if _BLOCK / 4 <= block < length:
+            return nearest(array.reshape(len(array), -1, block), [0, 1])
+    return nearest(array, _axes(value, form))
+
+
 def _axes(value: ir.Value, form: Form) -> list[int]:
     """Along which axes each index has a scale of its own."""
     node, shape = next(iter(value.uses())).node, _array(value).shape
@@ -235,7 +251,10 @@ def _to_stored(value: ir.Value, made: Steps, work: _Work) -> None:
     scale = work.inserter.constant(f"{value.name}_scale", made.scale)
     uses, at = list(value.uses()), work.inserter.first()
     real = at("Cast", [steps], f"{value.name}_real", ir.DataType.FLOAT, to=ir.DataType.FLOAT.value)
-    scaled = at("Mul", [real, scale], f"{value.name}_weights", ir.DataType.FLOAT)
+    scaled = at("Mul", [real, scale], f"{value.name}_scaled", ir.DataType.FLOAT)
+    if made.steps.shape != _array(value).shape:
+        sizes = work.inserter.constant(f"{value.name}_shape", np.array(_array(value).shape, np.int64))
+        scaled = at("Reshape", [scaled, sizes], f"{value.name}_weights", ir.DataType.FLOAT)
     scaled.shape = value.shape
     for use in uses:
         use.node.replace_input_with(use.idx, scaled)
