@@ -12,6 +12,7 @@ from pathlib import Path
 from converters.artifact import Loadable, in_groups
 from converters.data.dataset import Dataset, Subset
 from converters.data.open import open_data
+from converters.data.sequence import Recurrence, recurrence, stateful_session, step_samples
 from converters.data.split import DEFAULT_CALIBRATION, choose_spread, split_samples
 from converters.data.watched import Watched
 from converters.decide import not_proven
@@ -27,9 +28,10 @@ from converters.quantize.artifacts import How, Made, make_artifacts
 from converters.request import Request
 from converters.source import Source
 from lepton_edge.bundle.binding import Arrays
+from lepton_edge.bundle.golden import GOLDEN_COUNT
 from lepton_edge.bundle.manifest import ModelSignature
-from lepton_edge.errors import NotYetSupportedError
 from lepton_edge.progress import Progress, quiet
+from lepton_edge.runtimes import Session
 
 Note = Callable[[str], None]
 
@@ -100,11 +102,19 @@ class Measured:
         return found + [doubt for doubt in doubts if doubt]
 
 
-def _check_against_reference(source: Source, samples: Samples) -> None:
+def _check_against_reference(source: Source, samples: Samples, steps: Recurrence | None) -> None:
     """Raises ModelError where the imported graph is not the source on the user's own data."""
     data = samples.golden()
-    if data is not None:
+    if data is not None and steps is None:
         check_on_data(source, data)
+
+
+def _golden(samples: Samples, made: Made, signature: ModelSignature, steps: Recurrence | None, seed: int) -> Arrays:
+    """The golden inputs; of a model that is fed its own state, single steps as they occur in sequences."""
+    data = samples.golden()
+    if steps is None or data is None:
+        return golden_inputs(data, signature, seed=seed)
+    return step_samples(data, steps, made.artifacts[0].open(signature).run, GOLDEN_COUNT)
 
 
 def _samples(signature: ModelSignature, request: Request, card: Card) -> Samples:
@@ -141,11 +151,11 @@ def measure(
     Raises:
         ModelError, DataError, NotYetSupportedError, UsageError: a model, data or metric that cannot be used.
     """
-    _check_wired(request)
     source = load()
     note(f"{source.where}: {source.format}, {source.size_bytes} bytes")
-    samples = _samples(source.signature, request, card)
-    _check_against_reference(source, samples)
+    steps = recurrence(source.signature, request.state, where=source.where) if request.state else None
+    samples = _samples(steps.sequence_signature() if steps else source.signature, request, card)
+    _check_against_reference(source, samples, steps)
     for text in source.notes:
         note(text)
     metric = _metric(source.signature, samples.evaluation, request, card) if samples.evaluation else None
@@ -165,6 +175,7 @@ def measure(
             data=samples.evaluation,
             metric=metric,
             exclude=_fingerprints(samples.calibration),
+            steps=steps,
             progress=progress,
         )
         evaluation = judge(made.artifacts)
@@ -173,7 +184,7 @@ def measure(
             made, evaluation = keep_budget(made, evaluation, judge, patient, progress=progress)
     made = made._replace(compiler=None)
     release_memory()
-    inputs = golden_inputs(samples.golden(), source.signature, seed=request.seed)
+    inputs = _golden(samples, made, source.signature, steps, request.seed)
     note("proving and timing" if request.benchmark else "proving")
     terms = Terms(budget=request.budget if evaluation else None, keep_all=request.keep_all, benchmark=request.benchmark)
     judged = judge_artifacts(
@@ -188,12 +199,6 @@ def _metric(signature: ModelSignature, data: Dataset, request: Request, card: Ca
     )
 
 
-def _check_wired(request: Request) -> None:
-    """Refuse what the quantiser does not take yet, rather than leave it aside in silence."""
-    if request.state:
-        raise NotYetSupportedError("not yet: --state; leave it out")
-
-
 def _fingerprints(calibration: Dataset | None) -> set[bytes]:
     return {fingerprint(calibration.inputs(i)) for i in range(len(calibration))} if calibration else set()
 
@@ -205,9 +210,12 @@ def evaluate_artifacts(
     metric: Metric,
     *,
     exclude: Collection[bytes] = (),
+    steps: Recurrence | None = None,
     progress: Progress = quiet,
 ) -> Evaluation:
     """Run the samples through every artifact, the float one first among them.
+
+    With `steps`, a sample is a sequence, and the outputs of its last step count.
 
     Files that are large together are loaded in pairs with the float one, which then runs once a pair.
     """
@@ -216,9 +224,14 @@ def evaluate_artifacts(
     watched = Watched(data, lambda: progress("evaluating", next(done), total))
     parts = []
     for group in groups:
-        sessions = {artifact.name: artifact.open(signature) for artifact in group}
+        sessions = {artifact.name: _opened(artifact, signature, steps) for artifact in group}
         reference = sessions.pop(group[0].name)
         parts.append(evaluate(watched, reference, sessions, metric, exclude=exclude))
         del sessions, reference
         release_memory()
     return replace(parts[0], variants={name: marks for part in parts for name, marks in part.variants.items()})
+
+
+def _opened(artifact: Loadable, signature: ModelSignature, steps: Recurrence | None) -> Session:
+    session = artifact.open(signature)
+    return session if steps is None else stateful_session(session, steps)
