@@ -78,7 +78,8 @@ def judge_artifacts(
     _check_source(proofs[artifacts[0].name])
     latencies = _time(artifacts, signature, inputs, progress) if terms.benchmark else {}
     release_memory()
-    memory = {artifact.name: measure_memory(artifact.path) for artifact in artifacts}
+    needed = measure_memory([artifact.path for artifact in artifacts])
+    memory = dict(zip((artifact.name for artifact in artifacts), needed, strict=True))
     native = {artifact.name for artifact in artifacts if artifact.is_source or artifact.profile is _native_profile()}
     judged = [
         Judged(

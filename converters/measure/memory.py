@@ -1,13 +1,15 @@
-"""Memory that a loaded model needs, measured in a process of its own: `python -m converters.measure.memory FILE`.
+"""Memory that a loaded model needs, measured in a process of its own: `python -m converters.measure.memory FILE...`.
 
 A process's peak never falls, so each file needs a fresh one.
 """
 
 import ctypes
 import gc
+import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,15 +58,39 @@ def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
 
 
-def measure_memory(file: Path) -> int:
-    """Bytes that loading `file` and running it once add to a fresh process; 0 where that cannot be told."""
+def measure_memory(files: Sequence[Path]) -> list[int]:
+    """Bytes that loading each file and running it once add to a fresh process; 0 where that cannot be told.
+
+    One process loads the libraries and forks for each file, one after the other.
+    """
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __name__, str(file)], capture_output=True, timeout=TIMEOUT_S, check=True
+            [sys.executable, "-m", __name__, *map(str, files)],
+            capture_output=True,
+            timeout=TIMEOUT_S * len(files),
+            check=True,
         )
-        return max(0, int(done.stdout))
+        found = [max(0, int(line)) for line in done.stdout.split()]
     except (subprocess.SubprocessError, ValueError, OSError):
-        return 0
+        found = []
+    return found if len(found) == len(files) else [0] * len(files)
+
+
+def _in_a_fork(file: str) -> int:
+    """What one file adds; 0 where its process ends badly."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        before = peak_rss_bytes()
+        with suppress(Exception):  # whatever it is, the process that waits is told nothing
+            _load_and_run(file)
+            os.write(write, str(peak_rss_bytes() - before).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as told:
+        answer = told.read()
+    os.waitpid(child, 0)
+    return int(answer or 0)
 
 
 def _load_and_run(file: str) -> None:
@@ -86,6 +112,4 @@ def _dtype(text: str) -> str:
 
 
 if __name__ == "__main__":
-    before = peak_rss_bytes()
-    _load_and_run(sys.argv[1])
-    sys.stdout.write(str(peak_rss_bytes() - before))
+    sys.stdout.write(" ".join(str(_in_a_fork(file)) for file in sys.argv[1:]))
