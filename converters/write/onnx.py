@@ -12,7 +12,7 @@ from converters.ort import first_line
 from converters.write.lower import all_nodes, lower
 from converters.write.runtimes import min_runtime
 from converters.write.stream import Field, initializer, model_size, write_model
-from converters.write.versions import FLOOR
+from converters.write.versions import FLOOR, TOP
 from lepton_edge import durable
 from lepton_edge.errors import ModelError, NotYetSupportedError
 from lepton_edge.version import VERSION
@@ -49,9 +49,11 @@ def write_onnx(model: ir.Model, path: Path) -> Written:
 
     Raises:
         NotYetSupportedError: the file would be larger than 2 GiB.
-        ModelError: the graph is not valid ONNX: a mistake of the passes that made it.
+        ModelError: the graph is not valid ONNX, or not at opset 20: a mistake of the passes that made it.
         DiskFullError, StorageError: the file cannot be written.
     """
+    if model.opset_imports.get("", TOP) != TOP:
+        raise ModelError(f"{path}: the graph is at opset {model.opset_imports['']}, not {TOP}: canonicalise it first")
     copy = model.clone()
     _with_types(copy)
     opset = lower(copy)

@@ -70,6 +70,7 @@ CASES: dict[str, Case] = {
     "Clip": Case("Clip", 11, x(), {"low": np.float32(0), "high": np.float32(6)}),
     "Clip of int32": Case("Clip", 12, x(np.array([1, 9], np.int32)), {"low": np.int32(0), "high": np.int32(6)}),
     "Cast": Case("Cast", 11, x(), attributes={"to": TensorProto.INT32}),
+    "CastLike": Case("CastLike", 15, x(), {"like": np.zeros(1, np.int32)}),
     "ConstantOfShape": Case("ConstantOfShape", 11, x(i64(2, 3))),
     "Expand": Case("Expand", 11, x(SMALL), {"s": i64(2, 2, 3)}),
     "Reshape": Case("Reshape", 11, x(), {"s": i64(2, -1)}),
