@@ -14,7 +14,7 @@ import msgspec
 
 from lepton_edge.errors import BundleError
 from lepton_edge.names import PATTERN
-from lepton_edge.preprocess.spec import Step
+from lepton_edge.preprocess.spec import Step, files_of
 from lepton_edge.typed import Record, decode
 from lepton_edge.wire.chunks import BlobRef, sha256
 
@@ -176,6 +176,9 @@ def read_manifest(data: bytes) -> Manifest:
         ref.check(what=f"{MANIFEST}: {path}")
     if GOLDEN not in manifest.files:
         raise BundleError(f"{MANIFEST}: {GOLDEN} is missing from its files")
+    for name in files_of(manifest.preprocess):
+        if name not in manifest.files:
+            raise BundleError(f"{MANIFEST}: preprocessing needs {name!r}, which is not listed")
     if not manifest.variants or len({v.name for v in manifest.variants}) != len(manifest.variants):
         raise BundleError(f"{MANIFEST}: variants must be one or more, each with its own name")
     for variant in manifest.variants:

@@ -1,6 +1,6 @@
 """Frames, spectra, mel filterbanks and cepstra as plain formulas over arrays; computed in float64.
 
-Sources: S. Young et al., The HTK Book 3.4 (2006), sections 5.2 to 5.6 (mel scale, triangles, lifter); M. Slaney,
+Sources: S. Young et al., The HTK Book 3.4 (2006), sections 5.2 to 5.4 (mel scale, triangles, lifter); M. Slaney,
 Auditory Toolbox, Interval Research TR 1998-010 (his mel scale and filters of equal area); the windows are textbook
 ones, `povey` is Kaldi's.
 """
