@@ -160,20 +160,20 @@ def _factor_and_term(node: ir.Node, reader: ir.Node) -> _Pair | None:
 
 def _folded(graph: ir.Graph, node: ir.Node, reader: ir.Node, factor: Array | None, term: Array | None) -> ir.Node:
     """A new linear operator in the place of both; returns its node."""
-    weight, stem = node.inputs[1], stem_of(reader.outputs[0])
+    weight = node.inputs[1]
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     assert weight is not None
     if factor is not None:
         array = constant(weight)
         assert array is not None
-        weight = add_constant(graph, _scaled(array, factor, node), weight.name or f"{stem}/weight")
+        weight = add_constant(graph, _scaled(array, factor, node), stem_of(weight))
     if bias is not None:
         numbers = constant(bias)
         assert numbers is not None
         wide = np.broadcast_to(numbers.astype(np.float64), (channels_of(node) or 1,))
         wide = wide if factor is None else wide * factor.astype(np.float64)
         wide = wide if term is None else wide + term.astype(np.float64)
-        bias = add_constant(graph, wide.astype(numbers.dtype), bias.name or f"{stem}/bias")
+        bias = add_constant(graph, wide.astype(numbers.dtype), stem_of(bias))
     made = ir.Node("", node.op_type, [node.inputs[0], weight, *([] if bias is None else [bias])])
     for item in node.attributes.values():
         made.attributes.add(item)

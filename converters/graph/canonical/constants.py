@@ -13,6 +13,7 @@ from converters.graph.canonical.edit import (
     mark,
     nodes_of,
     remove_unread,
+    stem_of,
     wrap,
 )
 from converters.graph.canonical.evaluate import evaluate
@@ -33,7 +34,7 @@ def constants_to_initialisers(model: ir.Model) -> bool:
         tensor = _tensor(node)
         if tensor is None:
             continue
-        value = add_constant(model.graph, np.zeros(0, np.float32), node.outputs[0].name or "constant")
+        value = add_constant(model.graph, np.zeros(0, np.float32), stem_of(node.outputs[0]))
         wrap(value, tensor)
         if bypass(node.outputs[0], value):
             model.graph.remove(node, safe=True)
@@ -80,14 +81,14 @@ def _replace(output: ir.Value, array: Array) -> None:
     node = output.producer()
     assert node is not None
     assert isinstance(node.graph, ir.Graph)
-    value = add_constant(node.graph, array, output.name or "constant")
+    value = add_constant(node.graph, array, stem_of(output))
     if bypass(output, value):
         return
     # A graph output: its readers take the constant, and an Identity makes the output itself.
     for reader, index in list(output.uses()):
         reader.replace_input_with(index, value)
     keep = ir.Node("", "Identity", [value], name=None)
-    mark(keep, output.name or "constant")
+    mark(keep, stem_of(output))
     node.graph.insert_before(node, keep)
     keep.outputs[0].name = fresh(node.graph)
     give_output(keep.outputs[0], output)

@@ -217,7 +217,7 @@ def _lift(graph: ir.Graph, node: ir.Node, source: ir.Value, weight: ir.Value | N
     if weight is not None:
         array = constant(weight)
         assert array is not None
-        inputs += [add_constant(graph, np.expand_dims(array, 2), weight.name or f"{stem}/weight"), *node.inputs[2:]]
+        inputs += [add_constant(graph, np.expand_dims(array, 2), stem_of(weight)), *node.inputs[2:]]
     attributes: dict[str, Attribute] = {}
     for name, item in node.attributes.items():
         attributes[name] = _lifted(name, list(item.as_ints())) if item.type == ir.AttributeType.INTS else item.value

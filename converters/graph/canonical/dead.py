@@ -11,6 +11,7 @@ from converters.graph.canonical.edit import (
     remove_dead,
     scalar,
 )
+from converters.graph.shapes import same_dims
 
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 
@@ -53,7 +54,7 @@ def remove_neutral(model: ir.Model) -> bool:
         source, array = node.inputs[0], constant(node.inputs[1])
         if source is None or array is None or source.shape is None or node.outputs[0].shape is None:
             continue
-        keeps_shape = array.ndim <= len(source.shape) and array.size == 1
+        keeps_shape = same_dims(source, node.outputs[0]) or (array.ndim <= len(source.shape) and array.size == 1)
         if keeps_shape and bool((array == neutral[node.op_type]).all()) and source.dtype == node.outputs[0].dtype:
             changed |= bypass(node.outputs[0], source)
     return remove_dead(model.graph) or changed

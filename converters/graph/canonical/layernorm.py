@@ -75,9 +75,9 @@ def _write(graph: ir.Graph, node: ir.Node, found: _Deviation, scale: ir.Value | 
     if factor is None or (bias is not None and term is None):
         return False
     stem = stem_of(root)
-    inputs = [found.source, add_constant(graph, factor, scale.name if scale and scale.name else f"{stem}/scale")]
+    inputs = [found.source, add_constant(graph, factor, stem_of(scale) if scale is not None else f"{stem}/scale")]
     if term is not None and bias is not None:
-        inputs.append(add_constant(graph, term, bias.name or f"{stem}/bias"))
+        inputs.append(add_constant(graph, term, stem_of(bias)))
     attributes = {"axis": -len(found.axes), "epsilon": found.epsilon}
     take_place(add_node(node, "LayerNormalization", inputs, attributes), root)
     return True

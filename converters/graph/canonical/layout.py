@@ -138,7 +138,7 @@ class _Planner:
             self._makers[out] = self._maker(node.inputs[0])
             return
         working = self._working(node)
-        self._plan.joined += _joins(node, [self._maker(value) for value in node.inputs])
+        self._plan.joined += _joins(node, [self._neighbour(value, working) for value in node.inputs])
         if working is None:
             for value in node.inputs:
                 if value is not None and value in self._plan.layouts:
@@ -149,6 +149,11 @@ class _Planner:
         self._plan.working[node] = working
         for output in node.outputs:
             self._set(output, output_layout(node, working))
+
+    def _neighbour(self, value: ir.Value | None, working: Layout | None) -> ir.Node | None:
+        """The node that makes an operand, where the operand is read as it is stored."""
+        own = self._layout_of(value) if value is not None else None
+        return self._maker(value) if own is not None and own == (working or identity(len(own))) else None
 
     def _maker(self, value: ir.Value | None) -> ir.Node | None:
         return None if value is None else self._makers.get(value, value.producer())

@@ -62,7 +62,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
         array = array.T if attribute_int(node, "transB", 0) else array
         array = array if alpha == 1 else (array * np.asarray(alpha, array.dtype)).astype(array.dtype)
         changed = array is not constant(weight)
-        right = add_constant(graph, array, weight.name or f"{stem}/weight") if changed else weight
+        right = add_constant(graph, array, stem_of(weight)) if changed else weight
         _gemm(graph, node, (left, right), bias=bias, beta=beta)
         return
     if attribute_int(node, "transB", 0):
@@ -88,7 +88,7 @@ def _gemm(
     row = np.zeros(array.shape[1], array.dtype)
     if numbers is not None and fits:
         row = (np.broadcast_to(numbers.reshape(-1), row.shape) * beta).astype(array.dtype)
-    named = bias.name if bias is not None and fits and bias.name else f"{stem}/bias"
+    named = stem_of(bias) if bias is not None and fits else f"{stem}/bias"
     inner = None if fits or bias is None else f"{stem}/product"
     made = add_node(node, "Gemm", [left, weight, add_constant(graph, row, named)], stem=inner)
     take_place(made if inner is None else _plus(graph, node, made, bias, beta), node.outputs[0])

@@ -16,6 +16,7 @@ from converters.graph.canonical.edit import (
     is_constant,
     is_op,
     nodes_of,
+    stem_of,
 )
 from converters.graph.shapes import Dim, dims_equal, factors, multiple
 
@@ -56,7 +57,7 @@ def fold_sizes(model: ir.Model) -> bool:
 def _constant(graph: ir.Graph, row: Row, output: ir.Value) -> ir.Value:
     kinds = {ir.DataType.INT32: np.int32, ir.DataType.BOOL: np.bool_}
     array: Array = np.array(row.entries, np.int64).astype(kinds.get(output.dtype or ir.DataType.INT64, np.int64))
-    return add_constant(graph, array.reshape(()) if row.is_scalar else array, output.name or "shape")
+    return add_constant(graph, array.reshape(()) if row.is_scalar else array, stem_of(output))
 
 
 def _fix_targets(model: ir.Model, rows: Rows) -> bool:
@@ -73,7 +74,9 @@ def _fix_targets(model: ir.Model, rows: Rows) -> bool:
             continue
         fixed = _target(row.entries, source)
         if fixed is not None and attribute_int(node, "allowzero", 0) == 0:
-            node.replace_input_with(1, add_constant(model.graph, np.array(fixed, np.int64), f"{node.name}/shape"))
+            node.replace_input_with(
+                1, add_constant(model.graph, np.array(fixed, np.int64), f"{stem_of(node.outputs[0])}/shape")
+            )
             changed = True
     return changed
 

@@ -71,7 +71,7 @@ def _lifted(graph: ir.Graph, value: ir.Value | None) -> ir.Value | None:
         return None
     if array.ndim <= 1:
         return value
-    return add_constant(graph, np.expand_dims(array, array.ndim - 1), value.name or "constant")
+    return add_constant(graph, np.expand_dims(array, array.ndim - 1), stem_of(value))
 
 
 def _attributes(node: ir.Node) -> dict[str, Attribute] | None:

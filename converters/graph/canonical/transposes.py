@@ -146,7 +146,7 @@ class _Rewriter:
             return value
         full = array.reshape((1,) * (len(layout) - array.ndim) + array.shape)
         turned = full.transpose(movement(identity(len(layout)), layout))
-        return add_constant(self._graph, turned, value.name or "constant")
+        return add_constant(self._graph, turned, stem_of(value))
 
     def _remapped(
         self, node: ir.Node, inputs: list[ir.Value | None], layout: Layout
