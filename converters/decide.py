@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from converters.golden import LIMIT
+from lepton_edge.figures import Unit, drop_text
 
 
 @dataclass(frozen=True)
@@ -10,11 +11,12 @@ class Facts:
     """What the rules look at; None where it was not measured.
 
     Attributes:
-        drop: points below the source model.
+        drop: how far it is below the source model: in points, or in the metric's own unit.
         finite: whether all outputs were finite numbers.
         tolerance: what the golden test would need.
         p50_ms: the latency on a host of the variant's profile.
         float_p50_ms: the float model's in the same run.
+        unit: of the drop.
     """
 
     drop: float | None
@@ -22,6 +24,7 @@ class Facts:
     tolerance: float
     p50_ms: float | None = None
     float_p50_ms: float | None = None
+    unit: Unit = "fraction"
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,14 @@ def judge(facts: Facts, *, budget: float | None, keep_all: bool) -> Verdict:
 
     Args:
         facts: what was measured.
-        budget: the most points of drop; None where nothing was promised.
+        budget: the most that it may drop; None where nothing was promised.
         keep_all: keep a variant that is not faster. Accuracy has no such exception: no file differs in silence.
     """
     if not facts.finite:
         return Verdict(kept=False, reason="gives NaN or Inf", over_budget=budget is not None)
     if budget is not None and facts.drop is not None and facts.drop > budget:
-        reason = f"over the budget: {facts.drop:.2f} points below the source model, {budget:g} allowed"
+        lost = drop_text(facts.drop, None, None, unit=facts.unit).removeprefix("+")
+        reason = f"over the budget: {lost} below the source model, {budget:g} allowed"
         return Verdict(kept=False, reason=reason, over_budget=True)
     if facts.tolerance > LIMIT:
         reason = (
@@ -66,11 +70,12 @@ def _judge_speed(p50_ms: float, float_p50_ms: float) -> Verdict:
     )
 
 
-def not_proven(name: str, *, drop_high: float, budget: float, count: int) -> str | None:
+def not_proven(name: str, *, drop_high: float, budget: float, count: int, unit: Unit = "fraction") -> str | None:
     """The warning for a drop whose interval reaches over the budget; None where it does not."""
     if drop_high <= budget:
         return None
+    most = drop_text(drop_high, None, None, unit=unit).removeprefix("+")
     return (
-        f"{name}: not proven with n={count}: the drop may be up to {drop_high:.2f} points (95 %), the budget is "
+        f"{name}: not proven with n={count}: the drop may be up to {most} (95 %), the budget is "
         f"{budget:g}; more evaluation samples narrow it"
     )

@@ -94,9 +94,9 @@ class Measured:
             return [*found, f"no promise on the accuracy of {', '.join(kept)}: {why}"] if kept else found
         if self.evaluation.left_out:
             found.append(f"{self.evaluation.left_out} samples equal a calibration sample and were left out")
-        count = self.evaluation.count
+        count, unit = self.evaluation.count, self.evaluation.metric.unit
         doubts = [
-            not_proven(name, drop_high=self.evaluation.drop(name).high, budget=request.budget, count=count)
+            not_proven(name, drop_high=self.evaluation.drop(name).high, budget=request.budget, count=count, unit=unit)
             for name in kept
         ]
         return found + [doubt for doubt in doubts if doubt]

@@ -157,6 +157,7 @@ def _verdict(
         tolerance=proof.tolerance,
         p50_ms=timed[0].p50_ms if timed else None,
         float_p50_ms=timed[0].float_p50_ms if timed else None,
+        unit=evaluation.metric.unit if evaluation else "fraction",
     )
     return judge(facts, budget=terms.budget if evaluation else None, keep_all=terms.keep_all)
 
