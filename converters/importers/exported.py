@@ -48,8 +48,8 @@ def import_traceable(given: Traceable, *, shapes: Shapes) -> Source:
         return _exported(given, shapes, open_batch=True)
     except ModelError as error:
         if any(given.open_axes or ()):
-            hint = "" if "--shape" in str(error) else ": it may be that an open axis cannot stay open: give --shape"
-            raise ModelError(f"{first_line(error)}{hint}") from error
+            hint = "" if "--shape" in str(error) else f": an open axis may be the reason: {_closing(given)}"
+            raise ModelError(f"{error}{hint}") from error
         source = _exported(given, shapes, open_batch=False)
         note = f"{given.where}: exported with a batch of 1, as an open batch failed: {first_line(error)}"
         return replace(source, notes=[*source.notes, note])
@@ -89,11 +89,19 @@ def _check_open(given: Traceable, source: Source, *, open_batch: bool) -> None:
     for spec, axes in zip(source.signature.inputs, given.open_axes or (), strict=bool(given.open_axes)):
         frozen = [axis for axis in axes if open_batch and not isinstance(spec.shape[axis], str)]
         if frozen:
-            sizes = ["16" if axis in axes else str(size) for axis, size in enumerate(spec.shape)]
             raise ModelError(
-                f"{given.where}: axis {frozen[0]} of input {spec.name!r} cannot stay open (a loop over it is unrolled): "
-                f"fix it with --shape {spec.name}=?x{'x'.join(sizes[1:])}"
+                f"{given.where}: axis {frozen[0]} of input {spec.name!r} cannot stay open, as a loop is unrolled: "
+                f"{_closing(given)}"
             )
+
+
+def _closing(given: Traceable) -> str:
+    """What to say to have no open axis but the batch."""
+    options = []
+    for name, tensor, axes in zip(given.input_names or (), given.tensors(), given.open_axes or (), strict=True):
+        sizes = ["16" if axis in axes else str(size) for axis, size in enumerate(tensor.shape)]
+        options += [f"--shape {name}=?x{'x'.join(sizes[1:])}"] if axes else []
+    return f"fix it with {' '.join(options)} (the sizes that you need)"
 
 
 def _example(given: Traceable, *, open_batch: bool | None) -> Traceable:

@@ -93,8 +93,8 @@ def to_onnx(example: Traceable, *, open_batch: bool) -> onnx.ModelProto:
 
     # A program brings its inputs and open axes; a module is traced on the examples.
     traced = example.program is None
-    outputs = list(example.output_names or _output_names(example))
     try:
+        outputs = list(example.output_names or _output_names(example))
         with quiet(), torch.no_grad():
             made = torch.onnx.export(
                 example.program if example.program is not None else example.module,
@@ -161,12 +161,11 @@ def _path_name(path: Sequence[object]) -> str:
 
 
 def _export_error(where: str, cause: BaseException) -> ModelError:
-    reasons = []
-    at: BaseException | None = cause
-    while at is not None:
-        reasons.append(at)
-        at = at.__cause__ or at.__context__
-    for reason in reasons:
+    """The exporter wraps what went wrong several times, with pages of advice on itself."""
+    causes = [cause]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    for reason in causes:
         operator = _unmapped(str(reason))
         if operator:
             return UnsupportedOperatorError(
@@ -174,10 +173,14 @@ def _export_error(where: str, cause: BaseException) -> ModelError:
                 "write that part with other operators, or export the model to ONNX yourself",
                 operator=operator,
             )
-    root = reasons[-1]
+    root = causes[-1]
+    while root.__context__ is not None and (not str(root).strip() or "The error above occurred" in str(root)):
+        root = root.__context__
+    kind = type(root).__name__
+    advice = "use torch.where or torch.cond for branches on values" if "DataDependent" in kind else "change that part"
     return ModelError(
-        f"{where}: torch cannot export it: {type(root).__name__}: {first_line(root)}: change that part, or export the "
-        "model to ONNX yourself and convert that"
+        f"{where}: torch cannot export it: {kind}: {first_line(root)}: {advice}, or export the model to ONNX yourself "
+        "and convert that"
     )
 
 

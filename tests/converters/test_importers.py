@@ -1,6 +1,7 @@
 """What comes in as a model, and what is said of what is none."""
 
 import hashlib
+import importlib.util
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_file_that_cannot_be_imported(
     assert "net.onnx" in str(error.value)
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".keras", ".tflite", ".pt2", ".pt", ".pth", ".skops", ".pkl"])
+@pytest.mark.parametrize("suffix", [".tflite", ".skops", ".pkl", ".joblib"])
 def test_other_kinds_of_models_say_not_yet_and_what_to_do(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"net{suffix}"
     path.write_bytes(b"\x80\x04never read")
@@ -121,14 +122,35 @@ def test_a_damaged_file_is_our_error_or_still_a_model(position: int, cut: int, p
         prepare(import_model(path))
 
 
+@pytest.mark.parametrize("suffix", [".h5", ".keras", ".pt2", ".pt", ".pth"])
+def test_files_that_are_no_models(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net{suffix}"
+    path.write_bytes(b"\x80\x04never run")
+    with pytest.raises(ModelError, match=r"net\."):
+        import_model(path)
+
+
 def test_objects_that_are_no_models() -> None:
-    module = type("Linear", (), {"__module__": "torch.nn.modules.linear"})()
-    with pytest.raises(NotYetSupportedError, match="a Linear: PyTorch models come later"):
-        import_model(module)
     with pytest.raises(ModelError, match="a dict is no model"):
         import_model({})
-    with pytest.raises(NotYetSupportedError, match="PyTorch models come later"):
-        import_model("my_package.nets:make")
+    with pytest.raises(ModelError, match=r"unknown kind of model file '\.docx'"):
+        import_model("net.docx")
+    estimator = type("Ridge", (), {"__module__": "sklearn.linear_model"})()
+    with pytest.raises(NotYetSupportedError, match="scikit-learn models come later"):
+        import_model(estimator)
+
+
+def test_example_inputs_go_with_a_module_only(conv_onnx: Path) -> None:
+    for source in (conv_onnx, models.conv_net()):
+        with pytest.raises(UsageError, match="example inputs go with a torch module"):
+            import_model(source, inputs=(np.ones(2),))
+
+
+def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    (tmp_path / "net.pt2").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"pip install 'lepton-edge\[torch\]'"):
+        import_model(tmp_path / "net.pt2")
 
 
 def test_external_weights_come_inside(tmp_path: Path) -> None:
