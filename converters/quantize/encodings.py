@@ -73,7 +73,8 @@ class _Chosen:
         if histogram is None or not histogram.count:
             self.refused[name] = "no calibration sample reached it"
             return
-        self._ranges[name] = choose_range(histogram, self._method)
+        # What comes from outside often has steps of its own (pixels): a shrunk range would miss them all.
+        self._ranges[name] = choose_range(histogram, "minmax" if value.is_graph_input() else self._method)
         carried = resolution(histogram, self._ranges[name])
         if not carried.carried:
             self.refused[name] = carried.reason

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from converters.quantize.channels import nearest
 from converters.quantize.encoding import STEPS, Encoding
 
 LIMIT = 127
-_TINY = float(np.finfo(np.float32).tiny)
 MAX_BIAS = 2**30
 """A bias beyond this would leave the accumulator no room; its channel gets a coarser weight scale instead."""
 
@@ -37,16 +37,17 @@ def quantize_weights(
         input_scale: of the activation that they are multiplied with; with `bias` it decides which scales are raised.
         bias: shape (channels,).
     """
-    others = tuple(index for index in range(weights.ndim) if index != axis)
-    largest = np.abs(weights).max(axis=others)
-    # A scale below the smallest normal number would round to 0, or to a denormal that runtimes flush to 0.
-    scale = np.where(largest > 0, np.maximum(largest / LIMIT, _TINY), 1).astype(np.float32)
-    if bias is not None and input_scale:
-        least = np.abs(bias.astype(np.float64)) / (MAX_BIAS * input_scale)
-        scale = np.maximum(scale, least.astype(np.float32))
+    found = nearest(weights, [axis])
+    scale = found.scale.reshape(-1)
+    if bias is None or not input_scale:
+        return Weights(found.steps, scale)
+    least = (np.abs(bias.astype(np.float64)) / (MAX_BIAS * input_scale)).astype(np.float32)
+    raised = np.maximum(scale, least)
+    if np.array_equal(raised, scale):
+        return Weights(found.steps, scale)
     shape = [-1 if index == axis else 1 for index in range(weights.ndim)]
-    steps = np.rint(weights / scale.reshape(shape))
-    return Weights(np.clip(steps, -LIMIT, LIMIT).astype(np.int8), scale)
+    steps = np.clip(np.rint(weights / raised.reshape(shape)), -LIMIT, LIMIT).astype(np.int8)
+    return Weights(steps, raised)
 
 
 def quantize_bias(bias: Floats, scale: Floats) -> npt.NDArray[np.int32]:
