@@ -20,6 +20,8 @@ QUANTISED_FLOOR = 0.05
 LIMIT = 0.3
 """Above this the test could not tell a healthy machine from a broken file, so the variant is refused."""
 SAFETY = 2.0
+MOST_SEEN = 8 * GOLDEN_COUNT
+"""Samples that are looked at for a common shape."""
 REPEATED = 2
 """Inputs that are run again to see whether the answers repeat."""
 
@@ -53,6 +55,9 @@ def golden_inputs(data: Dataset | None, signature: ModelSignature, *, seed: int)
         return random_inputs(signature, GOLDEN_COUNT, np.random.default_rng(seed))
     chosen = choose_spread(data.labels, len(data), GOLDEN_COUNT, seed=seed)
     alike = _commonest_shape([data.inputs(index) for index in chosen])
+    if len(alike) < len(chosen):
+        more = choose_spread(data.labels, len(data), MOST_SEEN, seed=seed)
+        alike = _commonest_shape([data.inputs(index) for index in more])[:GOLDEN_COUNT]
     samples = [alike[index % len(alike)] for index in range(GOLDEN_COUNT)]
     return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}
 

@@ -10,17 +10,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from converters.artifact import onnx_artifact, source_artifact
+from converters.convert import convert
 from converters.data.npz import from_arrays
 from converters.golden import golden_inputs, prove
 from converters.importers import import_model
 from converters.outcome import Outcome
 from converters.quantize.profiles import FLOAT, host_flags, native_static
+from converters.request import Request
 from lepton_edge.bundle import Bundle
 from lepton_edge.bundle.golden import GOLDEN_COUNT, distance
-from lepton_edge.bundle.manifest import Variant
+from lepton_edge.bundle.manifest import ModelSignature, TensorSpec, Variant
 from lepton_edge.runtimes import open_session
 from tests.converters import models
 
@@ -92,17 +94,66 @@ def test_every_block_of_inverted_weights_is_refused(converted: Converted, tmp_pa
             assert ratio > 0.3, f"{variant.name}: block at {start}: {ratio} is within what a tolerance may be"
 
 
+def saturating_net() -> onnx.ModelProto:
+    """Inputs near the top of their range with weights that are alike in pairs: the sum of two products overflows
+    16 bits. (batch, 32, 14, 14) -> (batch, 4).
+    """
+    rng = np.random.default_rng(0)
+    signs = np.repeat(np.sign(rng.standard_normal((64, 8))), 4, axis=1)
+    weights = {
+        "w": (signs[:, :, None, None] * rng.uniform(0.9, 1, (64, 32, 3, 3)) / 288).astype(np.float32),
+        "b": np.zeros(64, np.float32),
+        "fc": rng.standard_normal((64, 4)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], "conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"], "relu"),
+        helper.make_node("ReduceMean", ["r"], ["m"], "mean", axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["m", "fc"], ["y"], "head"),
+    ]
+    return models.model(nodes, weights, inputs={"x": ["batch", 32, 14, 14]}, outputs={"y": ["batch", 4]})
+
+
 @needs_vnni
 @pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 (Debian: qemu-user) is not installed")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="emulates one x86 on another")
-def test_a_cpu_without_vnni_passes_what_is_for_it_and_is_shielded_from_what_is_not(converted: Converted) -> None:
+def test_a_cpu_without_vnni_passes_what_is_for_it_and_is_shielded_from_what_is_not(tmp_path: Path) -> None:
     """Haswell has AVX2 and no VNNI: U8S8 saturates there, so its outputs are wrong and the test must say so."""
-    _, bundle, path = converted
+    rng = np.random.default_rng(1)
+    x = rng.uniform(0.75, 1, (60, 32, 1, 1)) * rng.uniform(0.95, 1, (60, 32, 14, 14))
+    path = tmp_path / "s.lep"
+    convert(
+        Request(model=saturating_net(), out=path, data=x.astype(np.float32), budget=100, keep_all=True, benchmark=False)
+    )
+    manifest = Bundle.open(path).manifest
     ratios = distances(path, 1, str(QEMU), "-cpu", "Haswell")
     for name in ("float32-onnx", "int8-onnx-u8u8"):
-        assert ratios[name] <= bundle.manifest.variant(name).tolerance
-    assert ratios["int8-onnx-u8s8"] > bundle.manifest.variant("int8-onnx-u8s8").tolerance
-    assert bundle.manifest.variant("int8-onnx-u8s8").isa == [["avx512_vnni", "avx_vnni"]]
+        assert ratios[name] <= manifest.variant(name).tolerance
+    assert ratios["int8-onnx-u8s8"] > manifest.variant("int8-onnx-u8s8").tolerance
+    assert manifest.variant("int8-onnx-u8s8").isa == [["avx512_vnni", "avx_vnni"]]
+
+
+class Lengths:
+    """Samples of three lengths, the commonest of which is 5."""
+
+    labels = None
+
+    def __len__(self) -> int:
+        return 12
+
+    def inputs(self, index: int) -> dict[str, np.ndarray]:
+        length = {0: 4, 1: 6}.get(index % 4, 5)
+        return {"x": np.full((1, length, 2), index, np.float32)}
+
+
+def test_samples_of_one_length_are_taken_where_lengths_differ() -> None:
+    signature = ModelSignature(
+        inputs=[TensorSpec(name="x", dtype="float32", shape=["batch", "time", 2])],
+        outputs=[TensorSpec(name="y", dtype="float32", shape=["batch", 1])],
+    )
+    chosen = golden_inputs(Lengths(), signature, seed=0)["x"]
+    assert chosen.shape == (GOLDEN_COUNT, 5, 2)
+    assert len(np.unique(chosen)) > 1
 
 
 def test_golden_npz_holds_inputs_float_outputs_and_each_files_own(converted: Converted) -> None:
