@@ -10,7 +10,16 @@ import numpy.typing as npt
 
 from converters.data.dataset import Dataset
 from converters.data.targets import Target
-from converters.measure.intervals import F64, Counts, Interval, bootstrap, count_pairs, paired_difference, wilson
+from converters.measure.intervals import (
+    F64,
+    Counts,
+    Interval,
+    at_least_rule_of_three,
+    bootstrap,
+    count_pairs,
+    paired_difference,
+    wilson,
+)
 from converters.measure.metrics import Answered, Collected, Metric, Row, check_label, is_class_scores
 from lepton_edge.bundle.binding import Array, Arrays
 from lepton_edge.bundle.manifest import Metric as MetricRecord
@@ -103,7 +112,11 @@ class Evaluation:
     def _value(self, marks: Marks) -> Interval:
         if self.metric.rate:
             return wilson(int(np.count_nonzero(_right(marks))), self.count)
-        return self._bootstrap(lambda counts: self.metric.values(marks.rows, counts))
+        found = self._bootstrap(lambda counts: self.metric.values(marks.rows, counts))
+        if self.metric.unit == "own" or (self.metric.compares and marks is self.source):
+            return found
+        value, low, high = at_least_rule_of_three(found, self.count)
+        return Interval(value, max(min(0.0, value), low), min(max(1.0, value), high))
 
     def _drop(self, variant: Marks) -> Interval:
         if self.metric.rate:
@@ -117,7 +130,8 @@ class Evaluation:
             source, other = (self.metric.values(marks.rows, counts) for marks in (self.source, variant))
             return np.asarray(sign * (source - other), np.float64)
 
-        return self._bootstrap(worse)
+        found = self._bootstrap(worse)
+        return found if self.metric.unit == "own" else at_least_rule_of_three(found, self.count)
 
     def _bootstrap(self, statistic: Callable[[Counts], F64]) -> Interval:
         first = self.source.rows[0]

@@ -336,3 +336,15 @@ def test_draws_that_say_nothing_are_left_out() -> None:
         return np.where(counts[:, 0] > 0, counts[:, 0] * 0 + 5.0, np.nan)
 
     assert bootstrap(only_with_the_first, 4) == (5.0, 5.0, 5.0)
+
+
+@pytest.mark.parametrize("name", ["f1", "map", "cosine"])
+def test_that_nothing_went_wrong_does_not_prove_that_nothing_will(name: str) -> None:
+    metric, scores = METRICS[name], np.eye(3)[[0, 1, 2] * 20]
+    right = rows(metric, scores, [0, 1, 2] * 20)
+    found = evaluated(metric, right, right)
+    drop, score = found.drop("v"), found.value(found.variants["v"])
+    assert (drop.value, drop.low, drop.high) == (0.0, pytest.approx(-5.0), pytest.approx(5.0))
+    assert (score.value, score.low, score.high) == (1.0, pytest.approx(0.95), 1.0)
+    source = found.value(found.source)
+    assert source.low == (1.0 if name == "cosine" else pytest.approx(0.95))  # the float model is itself by definition
