@@ -29,24 +29,26 @@ from lepton_edge.preprocess.recipe import Recipe, load_preprocess
 from lepton_edge.progress import Progress, quiet
 
 
-def load_model(
-    source: object, *, inputs: tuple[object, ...] | None = None, trust: bool = False, shapes: Shapes | None = None
-) -> Model:
-    """Load a model.
+def load_model(source: object, *, inputs: object = None, trust: bool = False, shapes: Shapes | None = None) -> Model:
+    """Load a model. Each import from another framework is checked against it on random samples.
 
     Args:
-        source: a path to an .onnx file, or an onnx.ModelProto.
-        inputs: example inputs, for kinds of models that need them (later).
-        trust: allow formats that can run code (later; no format of today can).
-        shapes: sizes for inputs whose axes, other than the batch, are symbolic.
+        source: a path (.onnx, .pt2, .keras, .h5), the text `package.module:function` (which returns a model, or a torch
+            module and its example inputs), an onnx.ModelProto, a keras.Model, or a torch.nn.Module.
+        inputs: example inputs of a torch module: a tuple of tensors or arrays, or a mapping by argument name; the first
+            axis of each is the batch.
+        trust: load a .pt2 that could run code too.
+        shapes: sizes for inputs whose axes, other than the batch, are open; "?" leaves an axis open.
 
     Raises:
-        ModelError: the file cannot be used; the message says why.
+        ModelError: the file cannot be used, or its graph computes something else; the message says why.
         NotYetSupportedError: a kind of model that comes later.
-        UnsupportedOperatorError: an operator that is unknown here.
+        UnsupportedOperatorError: an operator that is unknown here, or that torch cannot export.
+        UsageError: a torch module without example inputs, or another model with some.
     """
-    del inputs, trust
-    imported = import_model(source, shapes=shapes)
+    imported = import_model(source, shapes=shapes, inputs=inputs, trust=trust)
+    for note in imported.notes:
+        warnings.warn(note, stacklevel=2)
     return Model(imported, card=Card("", ""))
 
 

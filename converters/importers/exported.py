@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import onnx
 
 from converters.graph.signature import Shapes
 from converters.importers.check import check_import
@@ -73,6 +74,8 @@ def _has_batch(tensors: "Sequence[torch.Tensor]") -> bool:
 def _exported(given: Traceable, shapes: Shapes, *, open_batch: bool | None) -> Source:
     """Export once, and check. `open_batch`: None leaves the axes as the program has them."""
     model = to_onnx(_example(given, open_batch=open_batch), open_batch=bool(open_batch))
+    if open_batch and any(_fixed_first(value) for value in model.graph.input):
+        raise ModelError(f"{given.where}: torch's exporter took the batch for constant")
     size = given.size_bytes if given.size_bytes is not None else model.ByteSize()
     digest = given.sha256 or hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     source = from_proto(model, where=given.where, size_bytes=size, sha256=digest, shapes=shapes, kind=given.kind)
@@ -82,6 +85,10 @@ def _exported(given: Traceable, shapes: Shapes, *, open_batch: bool | None) -> S
     rng = np.random.default_rng(_SEED)
     check_import(source, (_varied(given, source, size, rng) for size in _batches(source.signature)))
     return source
+
+
+def _fixed_first(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.shape.dim) and value.type.tensor_type.shape.dim[0].HasField("dim_value")
 
 
 def _check_open(given: Traceable, source: Source, *, open_batch: bool) -> None:
