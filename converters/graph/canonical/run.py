@@ -11,6 +11,7 @@ from converters.graph.canonical.edit import has_bodies, wrap
 from converters.graph.canonical.infer import infer
 from converters.graph.canonical.names import name_all
 from converters.graph.canonical.table import run_passes
+from converters.graph.canonical.weights import with_weights, without_weights
 from converters.graph.signature import BATCH
 from converters.importers.opset import to_opset
 from converters.ort import first_line
@@ -55,7 +56,9 @@ def load(model: onnx.ModelProto, *, where: str) -> ir.Model:
 
     Raises as `canonicalise`.
     """
-    made = ir.serde.deserialize_model(to_opset(model, OPSET, where=where))
+    light, weights = without_weights(model)
+    made = ir.serde.deserialize_model(to_opset(light, OPSET, where=where))
+    with_weights(made, weights)
     _drop_fed_initialisers(made.graph)
     _name_axes(made.graph)
     _infer_all(made)

@@ -1,0 +1,136 @@
+"""Whole nets through all passes: equal outputs, the contract's forms, the same result each time."""
+
+import onnx
+import onnx_ir as ir
+import pytest
+
+from converters.graph.canonical import canonicalise
+from converters.graph.canonical.table import MAX_ROUNDS, run_passes
+from converters.graph.equality import largest_difference, random_inputs
+from converters.graph.shapes import shape_of, with_batch
+from converters.graph.work import node_macs, node_work
+from lepton_edge.errors import ModelError
+from tests.converters import models
+from tests.converters.canonical_graphs import counts, graph
+
+CONV = {"Conv": 1, "Relu": 1, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1}
+NETS = {
+    "convolutions, batch norm, mean": (models.conv_net, CONV),
+    "the same of opset 11": (
+        lambda: models.conv_net(opset=11), CONV),
+    "the same without a named batch": (
+        lambda: models.conv_net(batch="", side=6), CONV),
+    "token indices": (models.text_net, {"Gather": 1, "ReduceMean": 1, "Gemm": 1}),
+    "a recurrence": (models.lstm_net, {"Transpose": 1, "LSTM": 1}),
+    "nothing but softmax": (models.no_weights_net, {"Softmax": 1}),
+    "half precision": (models.half_net, {"Gemm": 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "left"), NETS.values(), ids=NETS)
+def test_net_reaches_its_form_with_equal_outputs(make, left) -> None:
+    source = make()
+    made = canonicalise(source, where="net")
+    assert counts(made) == left
+    assert made.opset_imports[""] == 20
+    assert not made.functions
+    for batch in (1, 3):
+        assert largest_difference(source, made, random_inputs(source, batch, batch=batch)) <= 1e-5
+
+
+def test_canonical_form_of_a_canonical_graph_is_itself() -> None:
+    once = canonicalise(models.conv_net(), where="net")
+    proto = ir.serde.serialize_model(once)
+    again = canonicalise(proto, where="net")
+    assert ir.serde.serialize_model(again).graph.node == proto.graph.node
+
+
+def test_two_runs_give_the_same_bytes() -> None:
+    first, second = (ir.serde.serialize_model(canonicalise(models.conv_net(), where="net")) for _ in range(2))
+    assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
+
+
+def test_source_is_not_changed() -> None:
+    source = models.conv_net()
+    before = source.SerializeToString(deterministic=True)
+    canonicalise(source, where="net")
+    assert source.SerializeToString(deterministic=True) == before
+
+
+def test_batch_stays_a_symbol_and_every_value_has_type_and_shape() -> None:
+    made = canonicalise(models.conv_net(), where="net")
+    for node in made.graph:
+        for value in node.outputs:
+            assert value.dtype == ir.DataType.FLOAT
+            shape = shape_of(value)
+            assert shape is not None
+            assert shape[0] is None
+            assert None not in shape[1:]
+            assert with_batch(value, 2) == (2, *shape[1:])
+
+
+def test_inputs_that_are_constants_too_are_inputs_no_more() -> None:
+    source = models.conv_net()
+    source.ir_version = 3
+    for tensor in source.graph.initializer:
+        source.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    made = canonicalise(source, where="old")
+    assert [value.name for value in made.graph.inputs] == ["x"]
+    assert counts(made)["Conv"] == 1
+
+
+def test_invalid_graph_is_refused_by_name() -> None:
+    source = graph("(float[N,3] x) => (float[N,4] y) { y = Gemm(x, w) }", {"w": (5, 4)})
+    with pytest.raises(ModelError, match="net"):
+        canonicalise(source, where="net")
+
+
+def test_work_of_a_node_counts_multiplications_and_elements_at_batch_one() -> None:
+    made = canonicalise(models.conv_net(), where="net")
+    work = {node.op_type: node_work(node) for node in made.graph}
+    assert work["Conv"] == (8 * 8 * 8 * 3 * 3 * 3, 3 * 8 * 8, 8 * 8 * 8)
+    assert work["Gemm"] == (8 * 4, 8, 4)
+    assert work["Relu"].macs == 0
+
+
+def test_work_of_products_recurrences_and_transposed_convolutions() -> None:
+    text = "(float[N,5,3] x) => (float[N,5,4] y) { y = MatMul(x, w) }"
+    (node,) = canonicalise(graph(text, {"w": (3, 4)}), where="net").graph
+    assert node_macs(node) == 5 * 3 * 4
+    text = "(float[N,3,5,5] x) => (float[N,4,6,6] y) { y = ConvTranspose(x, w) }"
+    (node,) = canonicalise(graph(text, {"w": (3, 4, 2, 2)}), where="net").graph
+    assert node_macs(node) == 3 * 5 * 5 * 4 * 2 * 2
+    lstm = next(node for node in canonicalise(models.lstm_net(), where="net").graph if node.op_type == "LSTM")
+    assert node_macs(lstm) == 5 * (128 * 16 + 128 * 32)
+
+
+def test_passes_settle_long_before_the_cap() -> None:
+    made = canonicalise(models.conv_net(), where="net")
+    assert run_passes(made) <= 2 < MAX_ROUNDS
+
+
+ATTENTION = (
+    "(float[N,6,8] x) => (float[N,6,8] y) { s = Shape(x) b = Gather(s, zero) u = Unsqueeze(b, axes) "
+    "t = Concat<axis=0>(u, six, two, four) q0 = MatMul(x, wq) q1 = Reshape(q0, t) q = Transpose<perm=[0,2,1,3]>(q1) "
+    "k0 = MatMul(x, wk) k1 = Reshape(k0, t) k = Transpose<perm=[0,2,3,1]>(k1) v0 = MatMul(x, wv) v1 = Reshape(v0, t) "
+    "v = Transpose<perm=[0,2,1,3]>(v1) a = MatMul(q, k) c = Div(a, root) p = Softmax<axis=-1>(c) o = MatMul(p, v) "
+    "r = Transpose<perm=[0,2,1,3]>(o) f = Reshape(r, flat) g = Gemm(f, wo, bo) back = Concat<axis=0>(u, six, eight) "
+    "y = Reshape(g, back) }"
+)
+
+
+def test_attention_keeps_known_shapes_with_an_open_batch() -> None:
+    weights = dict.fromkeys(("wq", "wk", "wv", "wo"), (8, 8)) | {
+        "bo": (8,), "zero": 0, "axes": [0], "six": [6], "two": [2], "four": [4], "eight": [8], "root": 2.0,
+        "flat": [-1, 8],
+    }  # fmt: skip
+    source = graph(ATTENTION, weights)
+    made = canonicalise(source, where="attention")
+    left = counts(made)
+    assert "Shape" not in left
+    assert "Gemm" not in left
+    assert left["MatMul"] == 6
+    assert left["Transpose"] == 4
+    assert all(with_batch(value) is not None for node in made.graph for value in node.outputs)
+    for batch in (1, 3):
+        assert largest_difference(source, made, random_inputs(source, batch, batch=batch)) <= 1e-5
