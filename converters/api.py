@@ -72,10 +72,12 @@ def quantize_model(
     Args:
         model: from `load_model`, or what it takes.
         precision: 8, or 16 for float16.
-        data: samples (a path, an array, (x, y) or a mapping); some calibrate, the others judge. Without data the
-            weights alone are int8, activations are dealt with at run time, and no promise is made on accuracy.
-        metric: top1, top5 or agreement; by default top1 with class labels, else agreement.
-        budget: points that may be lost, 1.0 by default.
+        data: samples (a path, an array, (x, y), a mapping, module:function or a function); some calibrate, the
+            others judge. Without data the weights alone are int8, activations are dealt with at run time, and no
+            promise is made on accuracy.
+        metric: top1, top5, f1, auc, map, mse, mae, cer, cosine, agreement or module:function; by default top1 with
+            class labels, else agreement.
+        budget: what may be lost, 1.0 by default: points, or the unit of mse, mae or a function.
         calibration: how many of `data` calibrate; 100, or half of fewer than 200, by default.
         calibration_data: data of its own for calibration.
         preprocess: preprocess.toml, for data that are files.

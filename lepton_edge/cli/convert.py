@@ -14,14 +14,28 @@ if TYPE_CHECKING:
 
 @click.command(cls=ErrorCommand)
 @click.argument("model")
-@click.option("--data", help="Samples: an .npz (x, y) or a folder of images; calibrates and evaluates.")
+@click.option(
+    "--data",
+    help="Samples: an .npz (x, y), a folder of images, .wav or .txt, a .csv or .jsonl of text,label, or "
+    "module:function; they calibrate and evaluate.",
+)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The .lep to write.")
 @click.option(
     "--preprocess", type=click.Path(path_type=Path), help="preprocess.toml: from a file to the model's input."
 )
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line.")
-@click.option("--metric", help="top1, top5 or agreement; default: top1 with class labels, else agreement.")
-@click.option("--budget", type=float, default=1.0, show_default=True, help="Points of accuracy that may be lost.")
+@click.option(
+    "--metric",
+    help="top1, top5, f1, auc, map, mse, mae, cer, cosine, agreement or module:function. [default: top1 with class "
+    "labels, else agreement]",
+)
+@click.option(
+    "--budget",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="What may be lost: points, or the unit of mse, mae or a function.",
+)
 @click.option("--precision", default="8", show_default=True, help="8 or 16 (4 and auto come later).")
 @click.option("--formats", default="onnx", show_default=True, help="onnx (tflite comes later).")
 @click.option("--calibration", type=int, help="Samples of DATA that calibrate. [default: 100, or half of fewer]")
