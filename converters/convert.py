@@ -49,7 +49,7 @@ def convert(request: Request, *, note: Note = lambda _: None, progress: Progress
     bound_heap()
     with Workspace() as workspace, disk_full_named(workspace.path):
         measured = measure(
-            lambda: import_model(request.model, shapes=request.shapes, trust=request.trust),
+            lambda: import_model(request.model, shapes=request.shapes, inputs=request.inputs, trust=request.trust),
             request,
             card,
             workspace.path,

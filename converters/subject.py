@@ -14,6 +14,7 @@ from converters.graph.signature import Shapes
 from converters.importers import import_model
 from converters.pack import Card
 from converters.quantize.profiles import FLOAT, STATIC, X86_VNNI, host_flags, saturates
+from converters.request import Request
 from converters.source import Source
 from converters.workspace import Workspace, disk_full_named
 from lepton_edge.bundle import MANIFEST, Bundle
@@ -132,8 +133,8 @@ def is_bundle(path: Path) -> bool:
 
 
 def _of_model(model: object, opening: Opening, folder: Path) -> Subject:
-    source = import_model(model, shapes=opening.shapes)
-    name = Path(model).stem if isinstance(model, str | Path) else "model"
+    source = import_model(model, shapes=opening.shapes, inputs=opening.inputs, trust=opening.trust)
+    name = Request(model=model, out=folder).bundle_name()
     return of_artifacts(source, [source_artifact(source, folder)], Card(name, ""))
 
 
