@@ -80,7 +80,10 @@ def main() -> None:
     try:
         for net in nets():
             with tempfile.TemporaryDirectory(prefix="nodata-") as folder:
-                measure(net, Path(folder))
+                try:
+                    measure(net, Path(folder))
+                except le.LeptonError as refused:
+                    row((net.name, f"refused: {refused}", *[""] * 6))
     except ImportError as missing:
         row((f"skipped: needs {missing.name}", *[""] * 7))
 

@@ -1,8 +1,11 @@
-"""`make bench`: print the tables of docs/benchmarks.md.
+"""`make bench`: print the tables of docs/benchmarks.md; `python benchmarks/run.py PART ...` prints some of them.
 
 Ratios are of one run: the float model and its peer are measured interleaved with ours, because machines are noisy.
+Each table comes from a script that runs alone too, in a process and within a time of its own: what lacks a package or
+its data says so in a line, and what fails does not keep the others from running.
 """
 
+import argparse
 import importlib.metadata
 import json
 import platform
@@ -11,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from lepton_edge.cpu import this_cpu
 
@@ -19,16 +23,69 @@ DATA = ROOT.parent / "shared" / "data"
 EFFICIENTNET = ROOT / "build" / "efficientnet-lite0.onnx"
 
 
+class Table(NamedTuple):
+    """A table that a script prints. words: its arguments."""
+
+    title: str
+    script: str
+    limit_s: float
+    words: tuple[str, ...] = ()
+
+    def show(self) -> bool:
+        """Run the script with its output as ours; False where it failed."""
+        words = [sys.executable, str(ROOT / "benchmarks" / f"{self.script}.py"), *self.words]
+        try:
+            status = subprocess.run(words, check=False, timeout=self.limit_s).returncode
+        except subprocess.TimeoutExpired:
+            print(f"\nnot done after {self.limit_s:.0f} s")
+            return False
+        if status:
+            print(f"\nended with status {status}")
+        return status == 0
+
+
+TABLES = {
+    "demo": Table(
+        "The demo's models: int8 against float, on samples used neither for training nor for calibration",
+        "run",
+        300,
+        ("--here", "demo"),
+    ),
+    "speed": Table("Speed: int8 against float and against quantize_static, ONNX Runtime, one thread", "speed", 1800),
+    "accuracy": Table("Accuracy: trained models with data, quantize_static beside", "accuracy", 2400),
+    "hostile": Table("Hostile graphs, and how quantize_static fares on them", "hostile", 1200),
+    "nodata": Table("Without data", "nodata", 600),
+    "memory": Table("Memory and time of convert", "memory", 1800),
+    "push": Table(
+        "EfficientNet-Lite0 (real weights) on 250 ImageNet images, one a class", "run", 600, ("--here", "push")
+    ),
+    "convert-footprint": Table("What the extra convert installs", "footprint_convert", 900),
+    "agent-footprint": Table("The agent in a clean environment (extras agent and ort)", "agent_footprint", 900),
+}
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description="print the tables of docs/benchmarks.md")
+    parser.add_argument("parts", nargs="*", default=list(TABLES), metavar="PART", help=", ".join(TABLES))
+    parser.add_argument("--here", choices=sorted(HERE), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.here:
+        HERE[args.here]()
+        return
     versions = "; ".join(map(_version, ("onnxruntime", "numpy", "onnx")))
     print(f"{this_cpu().model}; Python {platform.python_version()}; {versions}")
-    for bench in BENCHES:
-        print(f"\n## {bench.__doc__}\n")
-        bench()
+    failed = []
+    for part in args.parts:
+        table = TABLES[part]
+        print(f"\n## {table.title}\n", flush=True)
+        if not table.show():
+            failed.append(part)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 def demo_model() -> None:
-    """The demo's models: int8 against float, on samples used neither for training nor for calibration"""
+    """Convert the demo's two models as the demo does."""
     from lepton_edge.demo import digits
 
     images, labels = digits.held_out()
@@ -40,7 +97,7 @@ def demo_model() -> None:
 
 
 def efficientnet() -> None:
-    """EfficientNet-Lite0 (real weights) on 250 ImageNet images, one a class"""
+    """Convert EfficientNet-Lite0 as a user does, and push it to one agent."""
     preprocess = EFFICIENTNET.with_suffix(".toml")
     if not EFFICIENTNET.exists() or not DATA.exists():
         made = "python benchmarks/efficientnet_lite0.py makes it"
@@ -74,12 +131,7 @@ def _push(path: Path) -> None:
     print(f"  files: {sizes}")
 
 
-def agent_footprint() -> None:
-    """The agent in a clean environment (extras agent and ort)"""
-    subprocess.run([sys.executable, ROOT / "benchmarks" / "agent_footprint.py"], check=True)
-
-
-BENCHES: list[Callable[[], None]] = [demo_model, efficientnet, agent_footprint]
+HERE: dict[str, Callable[[], None]] = {"demo": demo_model, "push": efficientnet}
 
 
 def _save_samples(path: Path, images: object, labels: object) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional
 WORDS, LONGEST, SHORTEST = 64, 40, 5
 FIRST, SECOND, PAD = 1, 2, 0
 DIM, HEADS, LAYERS, CLASSES = 64, 4, 2, 4
-STEPS, BATCH, RATE, SEED = 400, 64, 3e-3, 5
+STEPS, BATCH, RATE, SEED = 500, 64, 3e-3, 5
 OPSET = 18
 
 I64 = npt.NDArray[np.int64]
