@@ -21,7 +21,8 @@ from converters.importers.check import check_on_data
 from converters.judged import Judged, Terms, for_others_alone, judge_artifacts
 from converters.measure.accuracy import Evaluation, evaluate, fingerprint
 from converters.measure.memory import release_memory
-from converters.measure.metrics import Metric, find_metric
+from converters.measure.metric import Metric
+from converters.measure.metrics import find_metric
 from converters.mend import Patient, keep_budget
 from converters.pack import Card
 from converters.quantize.artifacts import How, Made, make_artifacts

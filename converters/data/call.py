@@ -5,7 +5,6 @@ An iterable can be passed through once only, and samples must be had by number, 
 
 import importlib
 import sys
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,60 +13,17 @@ import numpy as np
 
 from converters.data.classes import class_index
 from converters.data.dataset import as_array, fitting
-from converters.data.stored import Descriptor
+from converters.data.spool import Spool
 from converters.data.targets import Labels, Target, TargetKind, Targets, as_targets
 from lepton_edge.bundle.binding import Array, Arrays
 from lepton_edge.bundle.manifest import ModelSignature
 from lepton_edge.errors import DataError, LeptonError
 
-MAX_BYTES = 64 * 1024 * 1024 * 1024
-MAX_SAMPLES = 16 * 1024 * 1024
-
-
-class _Spool:
-    """Samples in a scratch file: each a mapping of arrays, which may differ in shape from sample to sample."""
-
-    def __init__(self, where: str) -> None:
-        self._file = Descriptor.scratch(where)
-        self._where = where
-        self._size = 0
-        self._offsets = array("q")
-        self._forms: list[int] = []
-        self._known: dict[tuple[tuple[str, str, tuple[int, ...]], ...], int] = {}
-        self._by_number: list[tuple[tuple[str, str, tuple[int, ...]], ...]] = []
-
-    def __len__(self) -> int:
-        return len(self._offsets)
-
-    def add(self, sample: Arrays) -> None:
-        form = tuple((name, one.dtype.str, one.shape) for name, one in sample.items())
-        number = self._known.setdefault(form, len(self._known))
-        if number == len(self._by_number):
-            self._by_number.append(form)
-        self._forms.append(number)
-        self._offsets.append(self._size)
-        for one in sample.values():
-            self._file.append(np.ascontiguousarray(one).tobytes())
-            self._size += one.nbytes
-        if self._size > MAX_BYTES or len(self) > MAX_SAMPLES:
-            raise DataError(
-                f"{self._where}: more than {MAX_SAMPLES} samples or {MAX_BYTES} bytes: does it ever end? Give fewer"
-            )
-
-    def read(self, index: int) -> Arrays:
-        offset, sample = self._offsets[index], {}
-        for name, kind, shape in self._by_number[self._forms[index]]:
-            dtype = np.dtype(kind)
-            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            sample[name] = np.frombuffer(self._file.read(offset, size), dtype).reshape(shape)
-            offset += size
-        return sample
-
 
 class CallDataset:
     """Samples that a function gave."""
 
-    def __init__(self, inputs: _Spool, targets: Targets, values: _Spool | None) -> None:
+    def __init__(self, inputs: Spool, targets: Targets, values: Spool | None) -> None:
         self._inputs, self._targets, self._values = inputs, targets, values
 
     @property
@@ -174,7 +130,7 @@ def take_samples(
     Raises:
         DataError: none, too many, or one that does not fit, named by its number.
     """
-    inputs, values, plain = _Spool(where), _Spool(where), list[object]()
+    inputs, values, plain = Spool(where), Spool(where), list[object]()
     output = signature.outputs[0].name if signature.outputs else ""
     for index, sample in enumerate(samples):
         here = f"{where}: sample {index}"

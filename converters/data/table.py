@@ -167,13 +167,13 @@ class _Table:
     def read(self, index: int) -> Record:
         return self._parse(self._file.read(self._offsets[index], self._sizes[index]), self._lines[index])
 
-    def _text(self, data: bytes, line: int) -> str:
+    def decoded(self, data: bytes, line: int) -> str:
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as cause:
             raise DataError(f"{self.where}, line {line}: not UTF-8 text ({cause})") from cause
 
-    def _check_length(self, size: int, line: int) -> None:
+    def check_length(self, size: int, line: int) -> None:
         if size > MAX_RECORD:
             raise DataError(f"{self.where}, line {line}: more than {MAX_RECORD} bytes in one sample")
 
@@ -183,7 +183,7 @@ class _Jsonl(_Table):
         offset = line = 0
         while data := file.readline(MAX_RECORD + 1):
             line += 1
-            self._check_length(len(data), line)
+            self.check_length(len(data), line)
             if data.strip():
                 yield _Place(offset, len(data), line), self._parse(data, line)
             offset += len(data)
@@ -233,7 +233,7 @@ class _Csv(_Table):
         return {name: names.index(name) for name in ("text", "label") if name in names}
 
     def _parse(self, data: bytes, line: int) -> Record:
-        row = self._next(csv.reader(io.StringIO(self._text(data, line), newline=""), strict=True), line)
+        row = self._next(csv.reader(io.StringIO(self.decoded(data, line), newline=""), strict=True), line)
         return self._record(row or [], line)
 
     def _record(self, row: list[str], line: int) -> Record:
@@ -258,9 +258,9 @@ class _Lines:
         if not data:
             raise StopIteration
         self.count += 1
-        self._table._check_length(len(data), self.count)  # noqa: SLF001 - the same module
+        self._table.check_length(len(data), self.count)
         self.offset += len(data)
-        return self._table._text(data, self.count)  # noqa: SLF001
+        return self._table.decoded(data, self.count)
 
 
 def _labels(table: _Table, signature: ModelSignature, class_names: Sequence[str]) -> Labels | None:

@@ -20,7 +20,8 @@ from converters.measure.intervals import (
     paired_difference,
     wilson,
 )
-from converters.measure.metrics import Answered, Collected, Metric, Row, check_label, is_class_scores
+from converters.measure.metric import Answered, Collected, Metric, Row
+from converters.measure.metrics import check_label, is_class_scores
 from lepton_edge.bundle.binding import Array, Arrays
 from lepton_edge.bundle.manifest import Metric as MetricRecord
 from lepton_edge.errors import DataError, ModelError

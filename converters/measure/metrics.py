@@ -1,106 +1,36 @@
-"""What can be measured of a model's outputs: a table, so that more can join.
-
-A metric gives each sample a row of numbers, and makes one figure of many rows, each counting as often as it is told.
-That is all that the intervals need: by formula where a row is right or wrong, by the bootstrap elsewhere.
-"""
+"""What can be measured of a model's outputs: a table, so that more can join."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from converters.data.call import load_function
-from converters.data.targets import Target, TargetKind
+from converters.data.targets import TargetKind
 from converters.measure import ranking
 from converters.measure.intervals import F64, RESAMPLES, Counts
+from converters.measure.metric import (
+    COSTLY_RESAMPLES,
+    Answered,
+    Metric,
+    Row,
+    Rows,
+    Scores,
+    first_of,
+    ratios,
+    stacked,
+)
+from converters.measure.own import character_errors, user_metric
 from lepton_edge.bundle.binding import Array, Arrays
 from lepton_edge.bundle.manifest import ModelSignature
 from lepton_edge.errors import DataError, NotYetSupportedError, UsageError
-from lepton_edge.preprocess.postprocess import ctc_text
 from lepton_edge.preprocess.spec import Ctc, Step
 
-Scores = npt.NDArray[np.generic]
-Unit = Literal["fraction", "own"]
-COSTLY_RESAMPLES = 200
 _CHEAP_VALUES = 200_000
 """Samples x classes up to which 1000 resamples of a ranking take about a second."""
 
 
-class Answered(NamedTuple):
-    """One sample, answered.
-
-    Attributes:
-        outputs: by name in the signature's order; finite numbers.
-        target: what the data say; None where they say nothing.
-        reference: the float model's outputs.
-        where: how messages name the sample.
-    """
-
-    outputs: Arrays
-    target: Target
-    reference: Arrays
-    where: str
-
-
-class Collected(NamedTuple):
-    """A sample kept as it is, for a user's function."""
-
-    outputs: Arrays
-    target: Target
-
-
-Row = Array | Collected
-Rows = Sequence[Row]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure of merit.
-
-    Attributes:
-        name: as the user writes it.
-        needs: which kinds of targets it can use, the one that it is made for first; () where it needs none.
-        row: of one sample.
-        values: (rows, counts of shape (B, n)) -> figures of shape (B,).
-        unit: "fraction" of 1, whose drop is told in points; or its "own".
-        higher_is_better: else a drop is a rise.
-        rate: whether each row is one number, 1 for right and 0 for wrong.
-        compares: with the float model, so that the float model itself is perfect.
-        every_output: whether it looks at all outputs, or at the first alone.
-        chance: from the number of classes to what guessing reaches.
-        resamples: from (samples, numbers a row) to how many the bootstrap draws.
-    """
-
-    name: str
-    needs: tuple[TargetKind, ...]
-    row: Callable[[Answered], Row]
-    values: Callable[[Rows, Counts], F64]
-    unit: Unit = "fraction"
-    higher_is_better: bool = True
-    rate: bool = False
-    compares: bool = False
-    every_output: bool = False
-    chance: Callable[[int], float] | None = None
-    resamples: Callable[[int, int], int] = lambda _samples, _width: RESAMPLES
-
-    @property
-    def needs_labels(self) -> bool:
-        """Whether it judges classes, rather than take their indices as numbers where it must."""
-        return self.needs[:1] == ("classes",)
-
-
-def _stacked(rows: Rows) -> F64:
-    return np.stack([np.asarray(row, np.float64) for row in rows if not isinstance(row, Collected)])
-
-
 def _mark(right: bool) -> Array:
     return np.array([right], np.float64)
-
-
-def _first(outputs: Arrays) -> Array:
-    return next(iter(outputs.values()))
 
 
 def class_scores(output: Scores) -> Scores:
@@ -138,47 +68,43 @@ def _label(sample: Answered, classes: int) -> int:
 
 
 def _top1(sample: Answered) -> Row:
-    scores = class_scores(_first(sample.outputs))
+    scores = class_scores(first_of(sample.outputs))
     return _mark(int(np.argmax(scores)) == _label(sample, scores.size))
 
 
 def _top5(sample: Answered) -> Row:
-    scores = class_scores(_first(sample.outputs))
+    scores = class_scores(first_of(sample.outputs))
     best = np.argsort(-scores.astype(np.float64), kind="stable")[:5]
     return _mark(_label(sample, scores.size) in best)
 
 
 def _agreement(sample: Answered) -> Row:
-    scores, wanted = class_scores(_first(sample.outputs)), class_scores(_first(sample.reference))
+    scores, wanted = class_scores(first_of(sample.outputs)), class_scores(first_of(sample.reference))
     return _mark(int(np.argmax(scores)) == int(np.argmax(wanted)))
 
 
 def _means(rows: Rows, counts: Counts) -> F64:
-    return ranking.mean(_stacked(rows), counts)
-
-
-def _ratios(rows: Rows, counts: Counts) -> F64:
-    return ranking.ratio(_stacked(rows), counts)
+    return ranking.mean(stacked(rows), counts)
 
 
 def _label_and_choice(sample: Answered) -> Row:
-    scores = class_scores(_first(sample.outputs))
+    scores = class_scores(first_of(sample.outputs))
     return np.array([_label(sample, scores.size), np.argmax(scores)], np.float64)
 
 
 def _f1(rows: Rows, counts: Counts) -> F64:
-    pairs = _stacked(rows).astype(np.int64)
+    pairs = stacked(rows).astype(np.int64)
     return ranking.macro_f1(pairs[:, 0], pairs[:, 1], counts)
 
 
 def _scores_and_truth(sample: Answered) -> Row:
     """Scores, then 1 for each class that is true: shape (2 x classes,). A single score is that of class 1."""
-    scores = _first(sample.outputs).reshape(-1).astype(np.float64)
+    scores = first_of(sample.outputs).reshape(-1).astype(np.float64)
     if isinstance(sample.target, int):
         check_label(sample.target, max(2, scores.size), where=sample.where)
         truth = np.array([sample.target == 1]) if scores.size == 1 else np.arange(scores.size) == sample.target
     else:
-        values = _first(sample.target).reshape(-1) if isinstance(sample.target, dict) else np.empty(0)
+        values = first_of(sample.target).reshape(-1) if isinstance(sample.target, dict) else np.empty(0)
         if values.size != scores.size or not np.isin(values, (0, 1)).all():
             raise DataError(f"{sample.where}: y must be a class index, or 0 or 1 for each of {scores.size} classes")
         truth = values == 1
@@ -189,7 +115,7 @@ def _ranked(
     statistic: Callable[[F64, npt.NDArray[np.bool_], Counts], F64], rows: Rows, counts: Counts, *, binary: bool
 ) -> F64:
     """The statistic's mean over classes; with `binary` two classes are one question, asked by their difference."""
-    scores, truth = np.split(_stacked(rows), 2, axis=1)
+    scores, truth = np.split(stacked(rows), 2, axis=1)
     if binary and scores.shape[1] == 2 and (truth.sum(axis=1) == 1).all():
         scores, truth = scores[:, 1:] - scores[:, :1], truth[:, 1:]
     asked = [place for place in range(scores.shape[1]) if truth[:, place].any()]
@@ -256,8 +182,8 @@ METRICS: Mapping[str, Metric] = {
             "auc", ("classes", "values"), _scores_and_truth, _auc, chance=lambda _: 0.5, resamples=_ranking_resamples
         ),
         Metric("map", ("classes", "values"), _scores_and_truth, _map, resamples=_ranking_resamples),
-        Metric("mse", ("values", "classes"), _errors(2), _ratios, "own", higher_is_better=False, every_output=True),
-        Metric("mae", ("values", "classes"), _errors(1), _ratios, "own", higher_is_better=False, every_output=True),
+        Metric("mse", ("values", "classes"), _errors(2), ratios, "own", higher_is_better=False, every_output=True),
+        Metric("mae", ("values", "classes"), _errors(1), ratios, "own", higher_is_better=False, every_output=True),
         Metric("cosine", (), _cosine, _means, compares=True, every_output=True),
     )
 }
@@ -269,85 +195,6 @@ _KINDS: Mapping[TargetKind, str] = {
     "values": "numbers",
     "texts": "texts",
 }
-
-
-def character_errors(labels: Sequence[str], step: Ctc) -> Metric:
-    """The character error rate of greedy CTC decoding.
-
-    Edits needed to turn what was read into what is written, over the characters written; can be above 1.
-
-    Args:
-        labels: characters by class index.
-        step: how classes become characters.
-    """
-
-    def row(sample: Answered) -> Row:
-        if not isinstance(sample.target, str):
-            raise DataError(f"{sample.where}: its label is no text")
-        try:
-            read = ctc_text(_first(sample.outputs), labels, step)
-        except DataError as error:
-            raise DataError(f"metric cer: {sample.where}: {error}") from error
-        return np.array([ranking.edit_distance(read, sample.target), len(sample.target)], np.float64)
-
-    return Metric("cer", ("texts",), row, _ratios, higher_is_better=False)
-
-
-def user_metric(name: str) -> Metric:
-    """A metric from module:function(outputs, labels) -> float.
-
-    It gets the outputs of all samples, stacked (an array, or by name where the model has several; a list where shapes
-    differ), and as many labels. Set `function.higher_is_better = False` where less is better.
-
-    Raises:
-        DataError: it cannot be imported.
-    """
-    function = load_function(name)
-
-    def values(rows: Rows, counts: Counts) -> F64:
-        kept = [row for row in rows if isinstance(row, Collected)]
-        return np.array([_called(function, name, _repeated(kept, one)) for one in counts])
-
-    return Metric(
-        name,
-        (),
-        lambda sample: Collected(sample.outputs, sample.target),
-        values,
-        unit="own",
-        higher_is_better=bool(getattr(function, "higher_is_better", True)),
-        every_output=True,
-        resamples=lambda _samples, _width: COSTLY_RESAMPLES,
-    )
-
-
-def _repeated(rows: Sequence[Collected], counts: npt.NDArray[np.float64]) -> list[Collected]:
-    return [rows[int(place)] for place in np.repeat(np.arange(len(rows)), counts.astype(np.int64))]
-
-
-def _called(function: Callable[..., object], name: str, rows: Sequence[Collected]) -> float:
-    outputs = {key: _joined([row.outputs[key] for row in rows]) for key in rows[0].outputs}
-    try:
-        given = function(_first_or_all(outputs), _labels_of([row.target for row in rows]))
-        return float(given)  # type: ignore[arg-type]
-    except Exception as cause:
-        raise DataError(f"metric {name}: {type(cause).__name__}: {cause}") from cause
-
-
-def _first_or_all(outputs: Mapping[str, object]) -> object:
-    return next(iter(outputs.values())) if len(outputs) == 1 else outputs
-
-
-def _joined(arrays: Sequence[Array]) -> object:
-    if len({array.shape[1:] for array in arrays}) > 1:
-        return list(arrays)
-    return np.concatenate([np.atleast_1d(array) for array in arrays])
-
-
-def _labels_of(targets: Sequence[Target]) -> object:
-    if isinstance(targets[0], dict):
-        by_name = {key: _joined([t[key] for t in targets if isinstance(t, dict)]) for key in targets[0]}
-        return _first_or_all(by_name)
-    return None if targets[0] is None else np.array(targets)
 
 
 def find_metric(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters.data import call, open_data
+from converters.data import call, open_data, spool
 from converters.data.split import split_samples
 from lepton_edge.bundle.manifest import ModelSignature, TensorSpec
 from lepton_edge.errors import DataError, UsageError
@@ -150,10 +150,10 @@ def test_a_function_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) 
         while True:
             yield X, 0
 
-    monkeypatch.setattr(call, "MAX_SAMPLES", 100)
+    monkeypatch.setattr(spool, "MAX_SAMPLES", 100)
     with pytest.raises(DataError, match=r"more than 100 samples .* does it ever end"):
         open_data(endless, SIGNATURE)
-    monkeypatch.setattr(call, "MAX_BYTES", 24)
+    monkeypatch.setattr(spool, "MAX_BYTES", 24)
     with pytest.raises(DataError, match="or 24 bytes"):
         open_data(endless, SIGNATURE)
 

@@ -9,7 +9,8 @@ import pytest
 from converters.data import open_data
 from converters.measure import accuracy
 from converters.measure.accuracy import Evaluation, evaluate
-from converters.measure.metrics import METRICS, character_errors, find_metric, user_metric
+from converters.measure.metrics import METRICS, find_metric
+from converters.measure.own import character_errors, user_metric
 from lepton_edge.bundle.binding import Array, Arrays
 from lepton_edge.bundle.manifest import Binding, ModelSignature, TensorSpec, Variant
 from lepton_edge.errors import DataError, ModelError, NotYetSupportedError

@@ -13,16 +13,9 @@ from hypothesis import strategies as st
 from converters.measure import ranking
 from converters.measure.accuracy import Evaluation, Marks
 from converters.measure.intervals import bootstrap
-from converters.measure.metrics import (
-    METRICS,
-    Answered,
-    Metric,
-    Row,
-    character_errors,
-    class_scores,
-    find_metric,
-    user_metric,
-)
+from converters.measure.metric import Answered, Metric, Row
+from converters.measure.metrics import METRICS, class_scores, find_metric
+from converters.measure.own import character_errors, user_metric
 from lepton_edge.bundle.manifest import ModelSignature, TensorSpec
 from lepton_edge.errors import DataError, LeptonError, NotYetSupportedError, UsageError
 from lepton_edge.preprocess.spec import Ctc
