@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from converters.ort import first_line
@@ -27,8 +28,9 @@ def call(text: str) -> object:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        function = getattr(importlib.import_module(module_name), name, None)
-        made = function() if callable(function) else None
+        with redirect_stdout(sys.stderr):  # stdout is for our results
+            function = getattr(importlib.import_module(module_name), name, None)
+            made = function() if callable(function) else None
     except ModuleNotFoundError as cause:
         raise UsageError(f"{text}: {cause}: looked in {here} and the installed packages") from cause
     except LeptonError:

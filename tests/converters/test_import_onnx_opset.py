@@ -472,3 +472,48 @@ def test_functions_that_call_deep_down() -> None:
     chain = calls(*((name, names[i + 1] if i + 1 < len(names) else "Neg", 1) for i, name in enumerate(names)))
     with pytest.raises(ModelError, match="deep"):
         to_opset(chain, where="net")
+
+
+UNLIKE = {
+    # random by meaning
+    "bernoulli", "dropout", "randomnormal", "randomuniform", "multinomial",
+    # ONNX Runtime's own kernel writes the lowest float where ONNX's reference, and the expanded function, have -inf
+    "attention_4d_with_past_and_present_qk_matmul_bias",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_own_node_tests_give_the_same_at_opset_20() -> None:
+    """Every node test of opset 7 to 23 that the installed onnx brings, where ONNX Runtime runs it before and after."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    equal, wrong, refused = 0, [], set()
+    for case in collect_testcases(None):
+        version = max((entry.version for entry in case.model.opset_import if not entry.domain), default=0)
+        if not 7 <= version <= 23 or not case.data_sets or any(name in case.name for name in UNLIKE):
+            continue
+        feeds = dict(zip((value.name for value in case.model.graph.input), case.data_sets[0][0], strict=False))
+        try:
+            want = ran(case.model, feeds)
+        except Exception:  # noqa: BLE001 - what ONNX Runtime does not run says nothing here
+            continue
+        try:
+            got = ran(to_opset(case.model, where=case.name), feeds)
+        except ModelError as error:
+            refused.add(getattr(error, "operator", str(error).partition("Scan of opset 8")[1] or str(error)))
+            continue
+        same = close(got, want)
+        equal += same
+        wrong += [] if same else [case.name]
+    assert wrong == []
+    assert equal > 500
+    assert refused <= {"QuantizeLinear", "DequantizeLinear", "Cast", "CastLike", "QLinearMatMul", "Scan of opset 8"}
+
+
+def close(got: object, want: object) -> bool:
+    if isinstance(got, list | tuple):
+        return len(got) == len(want) and all(close(a, b) for a, b in zip(got, want, strict=True))
+    if np.asarray(got).dtype.kind not in "fc":
+        return np.array_equal(got, want)
+    return np.shape(got) == np.shape(want) and np.allclose(got, want, rtol=1e-3, atol=1e-4, equal_nan=True)

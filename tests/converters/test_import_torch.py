@@ -179,6 +179,7 @@ def test_a_bare_pt_file_says_what_to_do(tmp_path: Path) -> None:
 
 MODULE = """
 import torch
+print("hello from the module")
 
 def make():
     torch.manual_seed(0)
@@ -203,12 +204,13 @@ def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_function_that_returns_a_module(nets: Path) -> None:
+def test_a_function_that_returns_a_module(nets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = list(sys.path)
     source = import_model("my_nets:make")
     assert source.where == "my_nets:make"
     assert source.signature.inputs[0].shape == ["batch", 3]
     assert sys.path == before
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
