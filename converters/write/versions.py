@@ -85,25 +85,17 @@ def _text(node: ir.Node, name: str, default: str) -> str:
 
 
 _CONDITIONS: Mapping[tuple[str, int], Callable[[ir.Node], bool]] = {
-    # ONNX Runtime's older kernel divides differently where the last window hangs over the padded edge.
-    ("AveragePool", 11): lambda node: not _number(node, "ceil_mode"),
     ("DequantizeLinear", 10): _per_tensor,
     ("QuantizeLinear", 10): _per_tensor,
     ("Hardmax", 11): _last_axis,
     ("LogSoftmax", 11): _last_axis,
     ("Softmax", 11): _last_axis,
-    ("LpPool", 11): lambda node: not _number(node, "ceil_mode"),
     ("Pad", 18): lambda node: _text(node, "mode", "constant") != "wrap",
     ("Resize", 18): lambda node: _text(node, "coordinate_transformation_mode", "half_pixel") != "half_pixel_symmetric",
     ("ScatterElements", 16): lambda node: _text(node, "reduction", "none") in {"none", "add", "mul"},
     ("ScatterND", 16): lambda node: _text(node, "reduction", "none") in {"none", "add", "mul"},
 }
 """(operator, older version) -> what must hold beyond the schemas."""
-
-
-def _number(node: ir.Node, name: str) -> int:
-    attribute = node.attributes.get(name)
-    return 0 if attribute is None else attribute.as_int()
 
 
 @cache

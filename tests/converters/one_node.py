@@ -125,7 +125,7 @@ CASES: dict[str, Case] = {
     "AveragePool": Case("AveragePool", 11, x(), attributes={"kernel_shape": [3, 3], "dilations": [1, 1]}),
     "AveragePool, dilated": Case("AveragePool", 19, x(), attributes={"kernel_shape": [2, 2], "dilations": [2, 2]}),
     "AveragePool, ceiled": Case(
-        "AveragePool", 19, x(), attributes={"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}
+        "AveragePool", 11, x(), attributes={"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}
     ),
     "MaxPool": Case("MaxPool", 11, x(), attributes={"kernel_shape": [3, 3]}),
     "MaxPool of uint8": Case("MaxPool", 12, x(np.abs(F32).astype(np.uint8)), attributes={"kernel_shape": [2, 2]}),

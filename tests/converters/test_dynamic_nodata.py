@@ -64,6 +64,24 @@ def convolutions() -> ir.Model:
     return model(nodes, weights, ["batch", 16, 8, 8], ["batch", 64, 32, 32])
 
 
+def uneven() -> ir.Model:
+    """Four dead channels whose bias is 10,000 beside live ones of 1, met by weights of a ten thousandth."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w0", "b0"], ["c0"], "one", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c0"], ["r0"], "relu"),
+        helper.make_node("Conv", ["r0", "w1", "b1"], ["y"], "two", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+    ]
+    weights = {
+        "w0": normal(32, 8, 3, 3, scale=0.1),
+        "b0": normal(32, scale=0.1),
+        "w1": normal(32, 32, 3, 3, scale=0.1),
+        "b1": normal(32, scale=0.1),
+    }
+    weights["w0"][:4], weights["b0"][:4] = weights["w0"][:4] * 1e-8, 1e4
+    weights["w1"][:, :4] *= 1e-4
+    return model(nodes, weights, ["batch", 8, 8, 8], ["batch", 32, 8, 8])
+
+
 def encoder() -> ir.Model:
     """One attention block over a table of words: (batch, length) -> (batch, length, 8); query, key, value share x."""
     width = 64
@@ -147,6 +165,7 @@ def ops(file: Path) -> Counter[str]:
 
 NETS = {
     "convolutions": (convolutions, 0.30, 0.02),
+    "uneven channels": (uneven, 0.32, 0.05),
     "encoder": (encoder, 0.32, 0.05),
     "LSTM": (lambda: recurrent("LSTM", 4), 0.35, 0.02),
     "GRU": (lambda: recurrent("GRU", 3), 0.37, 0.02),
@@ -175,7 +194,8 @@ def test_the_file_shrinks_and_computes_about_what_float_does(
 
 def test_stored_weights_are_folded_at_load(tmp_path: Path) -> None:
     """So the speed is float's: what runs is what runs for the float file."""
-    for name, made in (("float", convolutions()), ("int8", quantize_without_data(convolutions()).model)):
+    plain = uneven()
+    for name, made in (("float", plain), ("int8", quantize_without_data(plain).model)):
         write_onnx(made, tmp_path / f"{name}.onnx")
         run(tmp_path / f"{name}.onnx", feed(made), optimised=tmp_path / f"{name}-run.onnx")
     assert ops(tmp_path / "int8-run.onnx") == ops(tmp_path / "float-run.onnx")
