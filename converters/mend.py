@@ -7,11 +7,12 @@ from pathlib import Path
 from converters.artifact import Artifact
 from converters.data.dataset import Dataset
 from converters.measure.accuracy import Evaluation
+from converters.measure.blame import Blame
 from converters.quantize.artifacts import How, Made, some_inputs
 from converters.quantize.compiler import Compiler
 from converters.quantize.constraints import Constraints
 from converters.quantize.deviation import Deviation
-from converters.quantize.first_aid import heal, worth
+from converters.quantize.first_aid import Cure, heal, worth
 from converters.source import Source
 from lepton_edge.progress import Progress, quiet
 
@@ -60,23 +61,27 @@ def keep_budget(
         return made, evaluation
     plain = made.artifacts[0]
     deviation = Deviation(compiler.model, some_inputs(patient.source, plain, patient.calibration, patient.how))
-    ranking = worth(compiler, compiler.plan(compiler.profiles[0], made.constraints), deviation, progress=progress)
+    cures = worth(compiler, compiler.plan(compiler.profiles[0], made.constraints), deviation, progress=progress)
 
     def fits(constraints: Constraints) -> bool:
         tried = _first(compiler, constraints, patient.folder)
         return tried is not None and not _over([plain, tried], evaluate([plain, tried]), patient.budget)
 
-    healed = heal(made.constraints, ranking, fits)
+    healed = heal(made.constraints, cures, fits)
     if healed is None:
         restored = compiler.artifacts(made.constraints, patient.folder)
-        return made._replace(artifacts=[plain, *restored], blame=ranking[:TOP]), evaluation
+        return made._replace(artifacts=[plain, *restored], blame=_blame(cures)), evaluation
     artifacts = [plain, *compiler.artifacts(healed, patient.folder)]
     count = len(healed.keep_float) - len(made.constraints.keep_float)
     warning = f"{count} layers went back to float to keep the budget: see the report"
-    healthy = made._replace(
-        artifacts=artifacts, constraints=healed, blame=ranking[:count], warnings=[*made.warnings, warning]
-    )
+    warnings = [*made.warnings, warning]
+    healthy = made._replace(artifacts=artifacts, constraints=healed, blame=_blame(cures), warnings=warnings)
     return healthy, evaluate(artifacts)
+
+
+def _blame(cures: Sequence[Cure]) -> list[Blame]:
+    """The layers that lost most, each once."""
+    return list({cure.blame.layer: cure.blame for cure in reversed(cures)}.values())[::-1][:TOP]
 
 
 def _over(artifacts: Sequence[Artifact], evaluation: Evaluation, budget: float) -> bool:

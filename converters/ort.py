@@ -3,14 +3,12 @@
 Its errors share no base class below Exception, so they are listed here, once.
 """
 
-import tempfile
 from pathlib import Path
 
-import onnx
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from lepton_edge.errors import ModelError, SelfTestError
+from lepton_edge.errors import SelfTestError
 from lepton_edge.runtimes.onnxruntime import OnnxExecutor
 
 ERRORS = (
@@ -61,22 +59,3 @@ def open_plain(file: Path, *, threads: int, optimise: bool) -> OnnxExecutor:
     except ERRORS as cause:
         raise SelfTestError(f"{file.name}: ONNX Runtime cannot load it: {first_line(cause)}") from cause
     return OnnxExecutor(session, file.name)
-
-
-def simplified(model: onnx.ModelProto, *, where: str) -> onnx.ModelProto:
-    """Fold constants and batch norm, drop dead nodes: ORT's basic level, which keeps to standard operators.
-
-    Raises:
-        ModelError: ONNX Runtime does not take the model.
-    """
-    with tempfile.TemporaryDirectory(prefix="lepton-edge-") as folder:
-        target = Path(folder) / "simplified.onnx"
-        how = options(threads=1)
-        how.log_severity_level = _FATAL_ONLY
-        how.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        how.optimized_model_filepath = str(target)
-        try:
-            onnxruntime.InferenceSession(model.SerializeToString(), how, providers=PROVIDERS)
-        except ERRORS as cause:
-            raise ModelError(f"{where}: ONNX Runtime cannot load it: {first_line(cause)}") from cause
-        return onnx.load(target)

@@ -19,7 +19,7 @@ from lepton_edge.typed import Record
 
 _COMPUTING = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Softmax", "LayerNormalization"}
 _ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSwish"}
-_DEQUANTISED = "_DequantizeLinear_Output"
+_DEQUANTISED = "_dequantized"
 MAX_SAMPLES = 4
 TOP = 3
 

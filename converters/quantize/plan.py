@@ -47,12 +47,10 @@ class Plan:
         """Multiply-accumulates of a unit at batch 1."""
         return macs(self.units[index])
 
-    def cost(self, *, keep_float: int | None = None) -> float:
-        """What its units cost by the profile's table, in nanoseconds, with one more of them in float."""
-        return sum(
-            _cost(unit, self.profile, int8=index in self.int8 and index != keep_float)
-            for index, unit in enumerate(self.units)
-        )
+    def cost(self, *, keep_float: frozenset[int] = frozenset()) -> float:
+        """What its units cost by the profile's table, in nanoseconds, with some more of them in float."""
+        int8 = self.int8 - keep_float
+        return sum(_cost(unit, self.profile, int8=index in int8) for index, unit in enumerate(self.units))
 
 
 def plan(units: Sequence[Unit], encodings: Encodings, constraints: Constraints, profile: Profile) -> Plan:

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from converters.graph.canonical import canonicalise
 from converters.graph.signature import parse_shape
 from converters.importers import import_model
-from converters.quantize.prepare import prepare
 from lepton_edge.errors import LeptonError, ModelError, NotYetSupportedError, UnsupportedOperatorError, UsageError
 from tests.converters import models
 
@@ -119,7 +119,7 @@ def test_a_damaged_file_is_our_error_or_still_a_model(position: int, cut: int, p
     path = tmp_path / "net.onnx"
     path.write_bytes(WHOLE[:position] + put + WHOLE[position + cut :])
     with suppress(LeptonError):
-        prepare(import_model(path))
+        canonicalise(import_model(path).model, where=str(path))
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras", ".pt2", ".pt", ".pth"])
