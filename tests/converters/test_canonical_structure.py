@@ -154,6 +154,44 @@ CASES = {
         "t = " + TO_NCHW + "(r) y = Conv<kernel_shape=[1,1]>(t, w) z = If(f) <then_branch = a () => (float[N,4,4,3] p) "
         "{ p = Neg(r) }, else_branch = b () => (float[N,4,4,3] q) { q = Abs(r) }> }",
         LAYOUT, {"Transpose": 1, "Relu": 1, "Conv": 1, "If": 1}, {"w": (3, 3, 1, 1)}),
+    "a pad over time": Case(
+        "(float[N,3,8] x) => (float[N,4,7] y) { c = Conv(x, w) p = Pad(c, pads) y = Conv(p, v) }",
+        ("explicit_windows", "one_to_two_d", "sink_squeezes", "merge_views", "merge_pads"),
+        {"Unsqueeze": 1, "Conv": 2, "Squeeze": 1},
+        {"w": (4, 3, 3), "v": (4, 4, 2), "pads": [0, 0, 2, 0, 0, 0]}),
+    "scales and shifts in a row": Case(
+        "(float[N,3,4] x) => (float[N,3,4] y) { a = Sub(x, m) b = Div(a, s) c = Mul(b, g) y = Add(c, h) }",
+        ("merge_affine",), {"Mul": 1, "Add": 1},
+        {"m": (4,), "s": np.array([1, 2, 3, 4], np.float32), "g": (4,), "h": (4,)}),
+    "scales and shifts that would grow": Case(
+        "(float[N,3,4] x) => (float[N,3,4] y) { a = Add(x, m) y = Mul(a, g) }",
+        ("merge_affine",), {"Add": 1, "Mul": 1}, {"m": (3, 1), "g": (4,)}),
+    "a division by zero": Case(
+        "(float[N,4] x) => (float[N,4] y) { y = Div(x, z) }", ("merge_affine",), {"Div": 1},
+        {"z": np.array([1, 2, 0, 4], np.float32)}),
+    "a shift that is an output": Case(
+        "(float[N,4] x) => (float[N,4] y, float[N,4] a) { a = Add(x, m) y = Mul(a, g) }",
+        ("merge_affine",), {"Add": 1, "Mul": 1}, {"m": (4,), "g": (4,)}),
+    "a transpose before flattening": Case(
+        "(float[N,3,4,5] x) => (float[N,6] y) { t = " + TO_NHWC + "(x) f = Flatten(t) y = Gemm(f, w, b) }",
+        ("plain_gemm", "absorb_flattened_transpose"), {"Reshape": 1, "Gemm": 1}, {"w": (60, 6), "b": (6,)}),
+    "a transpose that moves the batch before flattening": Case(
+        "(float[3,4,5] x) => (float[4,6] y) { t = Transpose<perm=[1,0,2]>(x) f = Flatten(t) y = Gemm(f, w, b) }",
+        ("plain_gemm", "absorb_flattened_transpose"), {"Transpose": 1, "Flatten": 1, "Gemm": 1},
+        {"w": (15, 6), "b": (6,)}),
+    "Einsum with weights": Case(
+        '(float[N,5,6] x) => (float[N,5,2,3] y) { y = Einsum<equation="abc,cde->abde">(x, w) }',
+        ("einsum_to_matmul", "remove_no_ops", "fold_constants"), {"MatMul": 1, "Reshape": 1}, {"w": (6, 2, 3)}),
+    "Einsum that sums two axes": Case(
+        '(float[N,5,2,3] x) => (float[N,5,6] y) { y = Einsum<equation="abcd,cde->abe">(x, w) }',
+        ("einsum_to_matmul", "remove_no_ops", "merge_views", "fold_constants"), {"Reshape": 1, "MatMul": 1},
+        {"w": (2, 3, 6)}),
+    "Einsum of attention": Case(
+        '(float[N,5,2,3] x, float[N,7,2,3] z) => (float[N,2,5,7] y) { y = Einsum<equation="abcd,aecd->acbe">(x, z) }',
+        ("einsum_to_matmul", "remove_no_ops", "merge_views"), {"Transpose": 2, "MatMul": 1}),
+    "Einsum of a diagonal": Case(
+        '(float[N,3,3] x, float[N,3] z) => (float[N,3] y) { y = Einsum<equation="aii,ai->ai">(x, z) }',
+        ("einsum_to_matmul",), {"Einsum": 1}),
     "a pad before a transpose": Case(
         "(float[N,4,4,3] x) => (float[N,3,6,4] y) { p = Pad(x, pads) y = " + TO_NCHW + "(p) }",
         ("hoist_over_pad",), {"Transpose": 1, "Pad": 1}, {"pads": [0, 1, 0, 0, 0, 1, 0, 0]}),

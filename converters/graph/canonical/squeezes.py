@@ -20,10 +20,12 @@ from converters.graph.canonical.edit import (
     stem_of,
     take_place,
 )
+from converters.graph.canonical.layout import moved_axes
 from converters.graph.canonical.operators import BINARY, UNARY
 from converters.graph.shapes import rank_of
 
 _HEIGHT = 2
+_MOVED = ("Concat", "Pad", "ReduceMean", *UNARY, *BINARY)
 
 
 def sink_squeezes(model: ir.Model) -> bool:
@@ -34,7 +36,11 @@ def sink_squeezes(model: ir.Model) -> bool:
     """
     changed = False
     for node in list(model.graph):
-        if node.graph is None or len(node.outputs) != 1 or not is_op(node, "Concat", "ReduceMean", *UNARY, *BINARY):
+        if (
+            node.graph is None
+            or len(node.outputs) != 1
+            or not is_op(node, "Concat", "Pad", "ReduceMean", *UNARY, *BINARY)
+        ):
             continue
         data = data_inputs(node)
         sources = [_unsqueezed(value) for value in data]
@@ -51,7 +57,7 @@ def sink_squeezes(model: ir.Model) -> bool:
 
 def data_inputs(node: ir.Node) -> Sequence[ir.Value | None]:
     """The inputs that have the output's axes: not the bounds of a Clip, nor the axes of a mean."""
-    return node.inputs[:1] if is_op(node, "ReduceMean", *UNARY) else node.inputs
+    return node.inputs[:1] if is_op(node, "Pad", "ReduceMean", *UNARY) else node.inputs
 
 
 def _unsqueezed(value: ir.Value | None) -> ir.Value | None:
@@ -79,6 +85,8 @@ def _attributes(node: ir.Node) -> dict[str, Attribute] | None:
     if is_op(node, "ReduceMean"):
         axes = ints(node.inputs[1]) if len(node.inputs) > 1 else None
         return {} if axes in ([2], [-1]) else None
+    if is_op(node, "Pad") and moved_axes(node) is None:
+        return None
     if is_op(node, "Concat"):
         axis = attribute_int(node, "axis", 0) % 3
         made["axis"] = axis + (axis >= _HEIGHT)
@@ -90,7 +98,12 @@ def _rewrite(
 ) -> None:
     stem = stem_of(node.outputs[0])
     kind = "GlobalAveragePool" if is_op(node, "ReduceMean") else node.op_type
-    rest = node.inputs[1:] if is_op(node, *UNARY) else []
+    rest = list(node.inputs[1:]) if is_op(node, "Pad", *UNARY) else []
+    axes = moved_axes(node) if is_op(node, "Pad") else None
+    if axes is not None:
+        lifted = [axis + (axis >= _HEIGHT) for axis in axes]
+        fill = rest[1] if len(rest) > 1 else None
+        rest = [rest[0], fill, add_constant(graph, np.array(lifted, np.int64), f"{stem}/axes")]
     dtype = node.outputs[0].dtype
     wide = add_node(node, kind, [*inputs, *rest], attributes, name=node.name, stem=f"{stem}/2d", dtype=dtype)
     gone = [_HEIGHT] if not is_op(node, "ReduceMean") or attribute_int(node, "keepdims", 1) else [_HEIGHT, _HEIGHT + 1]

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from converters.graph.canonical.activations import gelu, hard_sigmoid, hard_swish
 from converters.graph.canonical.affine import batch_norm_to_affine, fold_affine
+from converters.graph.canonical.chains import merge_affine
 from converters.graph.canonical.clips import leaky_relu, plain_clips
 from converters.graph.canonical.constants import constants_to_initialisers, fold_constants, share_constants
 from converters.graph.canonical.control import inline_ifs, unroll_loops
@@ -15,6 +16,7 @@ from converters.graph.canonical.dead import constants_right, drop_dead, merge_eq
 from converters.graph.canonical.infer import infer
 from converters.graph.canonical.layernorm import fold_layer_norm_affine, layer_norm
 from converters.graph.canonical.linear import flat_matmul_bias, matmul_to_gemm, plain_gemm, unfold_gemm
+from converters.graph.canonical.products import absorb_flattened_transpose, einsum_to_matmul
 from converters.graph.canonical.recurrent import drop_zero_states
 from converters.graph.canonical.reshapes import merge_views, remove_no_ops, transpose_to_reshape
 from converters.graph.canonical.shuffles import pixel_shuffle, spatial_mean
@@ -64,6 +66,8 @@ PASSES = _named(
     matmul_to_gemm,
     flat_matmul_bias,
     unfold_gemm,
+    absorb_flattened_transpose,
+    einsum_to_matmul,
     plain_clips,
     leaky_relu,
     gelu,
@@ -71,6 +75,7 @@ PASSES = _named(
     hard_sigmoid,
     layer_norm,
     fold_layer_norm_affine,
+    merge_affine,
     merge_views,
     remove_no_ops,
     transpose_to_reshape,
