@@ -13,7 +13,7 @@ from lepton_edge.errors import DataError
 
 __all__ = ["ArrayDataset", "Dataset", "Labels", "Subset", "as_array", "fitting"]
 
-_SCAN_BYTES = 16 * 1024 * 1024
+_SCAN_BYTES = 4 * 1024 * 1024
 
 
 class Dataset(Protocol):

@@ -14,10 +14,9 @@ from lepton_edge.errors import DataError
 from lepton_edge.preprocess.pipeline import TABLE, check_order
 from lepton_edge.preprocess.spec import Step, TextTokenize, files_of, op_name
 from lepton_edge.preprocess.text import open_tokenizer
+from lepton_edge.preprocess.tokenizer_check import MAX_BYTES
 
 MAX_TOML = 1024 * 1024
-MAX_FILE = 64 * 1024 * 1024
-"""The largest tokenizer.json that is in use today has 34 MB."""
 BUNDLE_FOLDER = "preprocess"
 OPS: dict[str, type[Step]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Step)}
 _TABLES = ("step", "postprocess")
@@ -139,11 +138,11 @@ def _check_places(path: Path, steps: Sequence[Step], postprocess: Sequence[Step]
 def _read_file(source: Path, path: Path) -> bytes:
     try:
         with source.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
+            data = file.read(MAX_BYTES + 1)
     except OSError as cause:
         raise DataError(f"{path}: it names {source}: {cause.strerror or cause}") from cause
-    if len(data) > MAX_FILE:
-        raise DataError(f"{path}: it names {source}, which has more than {MAX_FILE} bytes")
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{path}: it names {source}, which has more than {MAX_BYTES} bytes")
     return data
 
 

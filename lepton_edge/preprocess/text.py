@@ -12,8 +12,8 @@ from lepton_edge.preprocess.extras import library
 from lepton_edge.preprocess.spec import TextTokenize
 from lepton_edge.preprocess.tokenizer_check import check_tokenizer
 
-MAX_TEXT = 1024 * 1024
-"""Bytes of one text."""
+MAX_TEXT = 128 * 1024
+"""Bytes of one text. A tokenizer.json may hold an expression that takes quadratic time; this is what bounds it."""
 OUTPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 

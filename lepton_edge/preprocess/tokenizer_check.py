@@ -12,6 +12,8 @@ import msgspec
 
 from lepton_edge.errors import DataError
 
+MAX_BYTES = 64 * 1024 * 1024
+"""The largest tokenizer.json that is in use today has 34 MB."""
 MAX_RULES_BYTES = 8 * 1024 * 1024
 MAX_TOKEN_BYTES = 4096
 MAX_UNIGRAM_BYTES = 4 * 1024 * 1024
@@ -65,6 +67,8 @@ def check_tokenizer(data: bytes, where: str) -> None:
     Raises:
         DataError: no JSON of this kind, or one that would cost too much; the message names what.
     """
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{where}: {len(data)} bytes, at most {MAX_BYTES} are accepted")
     try:
         _check(msgspec.json.decode(data, type=_File), where)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_edge.errors import DataError
+from lepton_edge.preprocess import recipe, tokenizer_check
 from lepton_edge.preprocess.pipeline import Pipeline
 from lepton_edge.preprocess.recipe import load_preprocess
 from lepton_edge.preprocess.spec import Cast, Step, TextTokenize
@@ -214,6 +215,17 @@ def test_an_expression_that_backtracks_for_ever_ends_in_an_error() -> None:
         run("a" * 60 + "b", step(), data=changed(pre_tokenizer=rule))
 
 
+def test_giant_files_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(GOOD)
+    (tmp_path / "p.toml").write_text('[[step]]\nop = "text.tokenize"\nfile = "tokenizer.json"\n')
+    monkeypatch.setattr(recipe, "MAX_BYTES", 100)
+    with pytest.raises(DataError, match=r"tokenizer\.json, which has more than 100 bytes"):
+        load_preprocess(tmp_path / "p.toml")
+    monkeypatch.setattr(tokenizer_check, "MAX_BYTES", 100)
+    with pytest.raises(DataError, match=r"t\.json: \d+ bytes, at most 100 are accepted"):
+        Pipeline([step()], files={"t.json": GOOD}, inputs=ALL)
+
+
 def test_real_kinds_of_tokenizers_pass_the_check() -> None:
     llama = {
         "type": "Sequence",
@@ -262,10 +274,10 @@ def test_the_file_travels_under_a_name_that_is_safe_in_a_bundle(tmp_path: Path) 
         (tmp_path / folder / "my tokenizer.json").write_bytes(GOOD)
     lines = [f'[[step]]\nop = "text.tokenize"\nfile = "{name}/my tokenizer.json"' for name in ("one",)]
     (tmp_path / "p.toml").write_text("\n".join(lines))
-    recipe = load_preprocess(tmp_path / "p.toml")
-    assert recipe.files == {"preprocess/my-tokenizer.json": GOOD}
-    assert [one.file for one in recipe.steps if isinstance(one, TextTokenize)] == ["preprocess/my-tokenizer.json"]
+    loaded = load_preprocess(tmp_path / "p.toml")
+    assert loaded.files == {"preprocess/my-tokenizer.json": GOOD}
+    assert [one.file for one in loaded.steps if isinstance(one, TextTokenize)] == ["preprocess/my-tokenizer.json"]
     # What the manifest carries, read back, is what a device runs.
-    back = msgspec.json.decode(msgspec.json.encode(list(recipe.steps)), type=list[Step])
-    got = Pipeline(back, files=recipe.files, inputs=ALL).load("the cat")
+    back = msgspec.json.decode(msgspec.json.encode(list(loaded.steps)), type=list[Step])
+    got = Pipeline(back, files=loaded.files, inputs=ALL).load("the cat")
     assert got["input_ids"].tolist() == [2, 4, 5, 3]
