@@ -76,8 +76,8 @@ def as_targets(y: Rows, *, output: str, class_names: Sequence[str], where: str) 
     Raises:
         DataError: one-hot rows, NaN or Inf, a name that is no class, or a type that is none of these.
     """
-    if y.ndim and len(y) > MAX_SAMPLES:
-        raise DataError(f"{where}: y holds {len(y)} samples, at most {MAX_SAMPLES} are accepted")
+    if not y.ndim or len(y) > MAX_SAMPLES:
+        raise DataError(f"{where}: y has shape {list(y.shape)}; give one label a sample, at most {MAX_SAMPLES}")
     column = y[:] if y.ndim < 2 or (y.ndim == 2 and y.shape[1] == 1) else None
     if column is None:
         return _value_rows(y, output, where)

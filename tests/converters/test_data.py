@@ -45,6 +45,7 @@ BAD: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "an array too many": ({"x": X, "z": X}, "holds the arrays"),
     "fewer labels": ({"x": X, "y": np.arange(4)}, "different numbers of samples"),
     "one-hot labels": ({"x": X, "y": np.eye(5)}, "not one-hot"),
+    "one label for all": ({"x": X, "y": np.array(3)}, "one label a sample"),
     "labels that are times": ({"x": X, "y": np.zeros(5, "datetime64[s]")}, "class indices, numbers or texts"),
     "NaN as a label": ({"x": X, "y": np.array([0, 1, np.nan, 1, 0])}, "y holds NaN"),
     "NaN": ({"x": nan_in_third()}, "sample 2 holds NaN or Inf"),
@@ -226,3 +227,11 @@ def test_folder_of_real_images() -> None:
     assert data.labels is not None
     assert data.labels[0] == 1
     assert -1 <= data.inputs(249)["image"].min() < data.inputs(249)["image"].max() <= 1
+
+
+def test_what_python_gives_is_checked_as_files_are() -> None:
+    for arrays, says in BAD.values():
+        with pytest.raises(DataError, match=says):
+            open_data(arrays, SIGNATURE)
+    assert open_data((X, [0, 1, 2, 0, 1]), SIGNATURE).targets == "classes"
+    assert open_data(X, SIGNATURE).targets == "none"
