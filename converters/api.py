@@ -17,10 +17,8 @@ from converters.request import (
     AUTO,
     DEFAULT_BUDGET,
     Request,
-    check_budget,
-    check_data,
-    check_method,
     check_precision,
+    check_terms,
 )
 from converters.subject import Opening, Subject, opened, with_card
 from converters.workspace import Workspace, disk_full_named
@@ -109,28 +107,30 @@ def quantize_model(
         state=state or {},
         benchmark=False,
     )
-    check_method(request.method)
-    check_budget(request.budget)
-    check_data(request)
+    return _quantised(model, request, progress)
+
+
+def _quantised(model: object, request: Request, progress: Progress) -> Model:
+    check_terms(request)
     source = model.source if isinstance(model, Model) else import_model(model)
     recipe = load_preprocess(request.preprocess) if request.preprocess else Recipe()
     card = Card("", "", steps=recipe.steps, postprocess=recipe.postprocess, files=recipe.files)
     workspace = Workspace()
     with disk_full_named(workspace.path):
         measured = measure(lambda: source, request, card, workspace.path, note=lambda _: None, progress=progress)
-    _tell(measured, request)
+    _tell(measured, request, stacklevel=4)
     return Model(source, card=card, workspace=workspace, measured=measured)
 
 
-def _tell(measured: Measured, request: Request) -> None:
-    """Raise or warn as the outcome asks. Raises BudgetError."""
+def _tell(measured: Measured, request: Request, *, stacklevel: int) -> None:
+    """Raise or warn as the outcome asks; stacklevel: of the user's own line. Raises BudgetError."""
     if measured.hopeless:
         raise BudgetError(measured.reason())
     if measured.reason():
-        warnings.warn(measured.reason(), stacklevel=3)
+        warnings.warn(measured.reason(), stacklevel=stacklevel)
     if request.data is not None:
         for text in measured.warnings(request):
-            warnings.warn(text, stacklevel=3)
+            warnings.warn(text, stacklevel=stacklevel)
 
 
 def evaluate(
@@ -140,6 +140,7 @@ def evaluate(
     metric: str | None = None,
     preprocess: str | Path | None = None,
     labels: str | Path | None = None,
+    state: Mapping[str, str] | None = None,
     shapes: Shapes | None = None,
     inputs: object = None,
     trust: bool = False,
@@ -153,6 +154,7 @@ def evaluate(
         metric: as `quantize_model` takes it.
         preprocess: preprocess.toml, in place of what a bundle holds.
         labels: a file of class names, likewise.
+        state: as `quantize_model` takes it.
         shapes, inputs, trust: as `load_model` takes them.
         progress: told how far it is.
 
@@ -165,7 +167,7 @@ def evaluate(
         RuntimeUnavailableError: no variant can be run here.
     """
     with _subject(model, _opening(preprocess, labels, shapes, inputs, trust=trust)) as subject:
-        return evaluate_subject(subject, data, metric=metric, progress=progress)
+        return evaluate_subject(subject, data, metric=metric, state=state, progress=progress)
 
 
 def benchmark(

@@ -12,8 +12,7 @@ import numpy as np
 from msgspec import structs
 
 from converters.artifact import in_groups
-from converters.data.open import open_data
-from converters.evaluate import outcome_of, runnable, to_outcome
+from converters.evaluate import open_samples, outcome_of, runnable, to_outcome
 from converters.golden import golden_inputs
 from converters.job import Note
 from converters.measure.latency import measure_latency, summarise
@@ -125,9 +124,7 @@ def _why_skipped(entry: Entry, chosen: Sequence[Runtime]) -> str:
 def _inputs(subject: Subject, data: object) -> Arrays:
     if data is None:
         return subject.golden
-    samples = open_data(
-        data, subject.signature, steps=subject.card.steps, files=subject.card.files, class_names=subject.card.labels
-    )
+    samples = open_samples(subject, data, fitting=subject.signature)
     return golden_inputs(samples, subject.signature, seed=0)
 
 

@@ -4,16 +4,19 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from converters.data.dataset import Dataset
 from converters.data.open import open_data
+from converters.data.sequence import recurrence
 from converters.job import Note, evaluate_artifacts
 from converters.judged import accuracy_of
 from converters.measure.accuracy import Evaluation
 from converters.measure.memory import peak_rss_bytes
+from converters.measure.metric import Metric
 from converters.measure.metrics import find_metric
 from converters.outcome import Outcome, SourceOutcome, SplitOutcome, VariantOutcome
 from converters.pack import versions
 from converters.subject import Entry, Subject, why_skipped
-from lepton_edge.bundle.manifest import Latency
+from lepton_edge.bundle.manifest import Latency, ModelSignature
 from lepton_edge.errors import DataError, RuntimeUnavailableError
 from lepton_edge.progress import Progress, quiet
 
@@ -23,6 +26,7 @@ def evaluate_subject(
     data: object,
     *,
     metric: str | None = None,
+    state: Mapping[str, str] | None = None,
     note: Note = lambda _: None,
     progress: Progress = quiet,
 ) -> Outcome:
@@ -32,6 +36,7 @@ def evaluate_subject(
         subject: the model.
         data: DATA.
         metric: as `convert` takes it.
+        state: for recurrent models, input name by the name of the output that is fed back; then samples are sequences.
         note: told what begins, one line each.
         progress: told how far it is.
 
@@ -46,25 +51,31 @@ def evaluate_subject(
     started = time.monotonic()
     skipped = {entry.name: why_skipped(entry, timing=False) for entry in subject.entries}
     able = runnable(subject, skipped)
-    samples = open_data(
-        data, subject.signature, steps=subject.card.steps, files=subject.card.files, class_names=subject.card.labels
-    )
-    chosen = find_metric(
-        metric,
-        targets=samples.targets,
-        signature=subject.signature,
-        labels=subject.card.labels,
-        postprocess=subject.card.postprocess,
-    )
+    steps = recurrence(subject.signature, state, where=subject.card.name) if state else None
+    samples = open_samples(subject, data, fitting=steps.sequence_signature() if steps else subject.signature)
+    chosen = _metric(subject, metric, samples)
     compared = able[0].is_float
     if not compared and chosen.compares:
         raise DataError(
             f"metric {chosen.name} compares with the float model, which cannot be run here: give labelled data"
         )
     note(f"evaluating {len(able)} variants on {len(samples)} samples ({chosen.name})")
-    evaluation = evaluate_artifacts(able, subject.signature, samples, chosen, progress=progress)
+    evaluation = evaluate_artifacts(able, subject.signature, samples, chosen, steps=steps, progress=progress)
     variants = [_variant(entry, evaluation, skipped[entry.name], reference=able[0]) for entry in subject.entries]
     return outcome_of(subject, variants, started=started, evaluation=evaluation if compared else None)
+
+
+def open_samples(subject: Subject, data: object, *, fitting: ModelSignature) -> Dataset:
+    """Open DATA with the subject's own preprocessing and labels; fitting: what the samples must fit."""
+    card = subject.card
+    return open_data(data, fitting, steps=card.steps, files=card.files, class_names=card.labels)
+
+
+def _metric(subject: Subject, name: str | None, samples: Dataset) -> Metric:
+    card = subject.card
+    return find_metric(
+        name, targets=samples.targets, signature=subject.signature, labels=card.labels, postprocess=card.postprocess
+    )
 
 
 def runnable(subject: Subject, skipped: Mapping[str, str]) -> list[Entry]:

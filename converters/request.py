@@ -87,7 +87,6 @@ def check_request(request: Request) -> None:
         NotYetSupportedError: a precision or format that comes later.
     """
     check_precision(request.precision)
-    check_method(request.method)
     for wanted in request.formats:
         if wanted in _LATER_FORMATS:
             raise NotYetSupportedError(f"not yet: format {wanted}; today: --formats onnx")
@@ -99,6 +98,12 @@ def check_request(request: Request) -> None:
         raise UsageError(f"{request.out} is a folder: name the file to write")
     check_name(request.bundle_name(), what="bundle name")
     check_name(request.version, what="version")
+    check_terms(request)
+
+
+def check_terms(request: Request) -> None:
+    """Raises UsageError for a method, a budget or samples that make no sense."""
+    check_method(request.method)
     check_budget(request.budget)
     check_data(request)
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 )
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line, in place of the bundle's.")
 @click.option("--metric", help="As `convert` takes it.")
+@click.option(
+    "--state", "states", multiple=True, metavar="OUT=IN", help="Output OUT of one step is input IN of the next."
+)
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Size of an input that has none.")
 @click.option("--trust", is_flag=True, help="Allow formats that can run code.")
 @click.pass_obj
@@ -31,6 +34,7 @@ def command(
     preprocess: Path | None,
     labels: Path | None,
     metric: str | None,
+    states: tuple[str, ...],
     shapes: tuple[str, ...],
     trust: bool,
 ) -> None:
@@ -39,6 +43,7 @@ def command(
     A variant that this machine cannot run, or would compute wrongly, is listed as skipped with the reason.
     """
     from converters.bar import shown_progress
+    from converters.data.sequence import parse_state
     from converters.evaluate import evaluate_subject
     from converters.graph.signature import parse_shape
     from converters.subject import Opening, opened
@@ -49,7 +54,8 @@ def command(
         shown_progress(wanted=not output.as_json) as progress,
         opened(model, opening) as subject,
     ):
-        outcome = evaluate_subject(subject, data, metric=metric, note=output.note, progress=progress)
+        state = parse_state(states)
+        outcome = evaluate_subject(subject, data, metric=metric, state=state, note=output.note, progress=progress)
     output.document(outcome, text=_text(outcome))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from onnx import helper
 
 import lepton_edge as le
 from converters import subject
@@ -165,3 +166,28 @@ def test_a_damaged_bundle_is_refused(converted: Converted, digits_npz: Path, tmp
     done = cli(tmp_path / "bad.lep", "--data", digits_npz)
     assert done.exit_code == 1
     assert "bad.lep" in done.stderr
+
+
+def test_a_model_that_is_fed_its_own_state_is_judged_over_sequences(tmp_path: Path) -> None:
+    """y = 0.5 h + x w decides by all that came before, so labels from whole sequences are right only with the state."""
+    rng = np.random.default_rng(0)
+    weights = {"half": np.float32([[0.9]] * 1), "w": rng.standard_normal((3, 4)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Mul", ["h", "half"], ["kept"], "keep"),
+        helper.make_node("MatMul", ["x", "w"], ["new"], "new"),
+        helper.make_node("Add", ["kept", "new"], ["h_out"], "state"),
+        helper.make_node("Mul", ["h_out", "half"], ["y"], "scores"),
+    ]
+    net = models.model(
+        nodes, weights, inputs={"x": ["batch", 3], "h": ["batch", 4]},
+        outputs={"y": ["batch", 4], "h_out": ["batch", 4]},
+    )  # fmt: skip
+    onnx.save(net, tmp_path / "net.onnx")
+    x = rng.standard_normal((40, 7, 3)).astype(np.float32)
+    state = np.zeros((40, 4), np.float32)
+    for step in range(7):
+        state = 0.9 * state + x[:, step] @ weights["w"]
+    np.savez(tmp_path / "d.npz", x=x, y=state.argmax(axis=1))
+    done = cli(tmp_path / "net.onnx", "--data", tmp_path / "d.npz", "--state", "h_out=h", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["source"]["metric"]["value"] == 1.0
