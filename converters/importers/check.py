@@ -23,18 +23,26 @@ UNEQUAL_SHARE = 0.01
 _TINY = 1e-6
 
 
-def check_import(source: Source, samples: Iterable[Arrays]) -> None:
+Seen = dict[str, set[tuple[int, ...]]]
+"""The shapes that outputs had, by name."""
+
+
+def check_import(source: Source, samples: Iterable[Arrays]) -> Seen:
     """Run inputs through the graph and through `source.reference`; nothing is done where there is none.
 
     Args:
         source: the imported model.
         samples: inputs by the signature's names, each of a batch size that the signature takes.
 
+    Returns:
+        The shapes that the outputs had.
+
     Raises:
         ModelError: ONNX Runtime does not run the graph, or an output differs; it names the output and the difference.
     """
+    seen: Seen = {spec.name: set() for spec in source.signature.outputs}
     if source.reference is None:
-        return
+        return seen
     try:
         session = onnxruntime.InferenceSession(source.to_bytes(), options(threads=1), providers=PROVIDERS)
     except ERRORS as cause:
@@ -51,6 +59,8 @@ def check_import(source: Source, samples: Iterable[Arrays]) -> None:
             ) from cause
         for name, array in zip(names, got, strict=True):
             _compare(name, np.asarray(array), want[name], source.where)
+            seen[name].add(want[name].shape)
+    return seen
 
 
 def check_on_data(source: Source, data: Dataset) -> None:

@@ -6,7 +6,7 @@ torch is imported inside of functions: the extra `torch` is optional.
 # ruff: noqa: PLC0415 - an optional package is imported by the function that needs it
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 import onnx
 
-from converters.graph.signature import Shapes
-from converters.importers.check import check_import
+from converters.graph.signature import Shapes, read_signature
+from converters.importers.check import Seen, check_import
 from converters.importers.onnx import from_proto
 from converters.importers.torch_export import Traceable, to_onnx
 from converters.ort import first_line
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _SEED = 20
 _OPEN_BATCHES = (2, 3, 1)
 """Two samples, and other batch sizes: a size that the exporter took for constant shows at one of them."""
+
+_SCALES = (0.5, 2.0)
+"""Of the examples' size, for open axes beside the batch."""
 
 
 def import_traceable(given: Traceable, *, shapes: Shapes) -> Source:
@@ -82,9 +85,23 @@ def _exported(given: Traceable, shapes: Shapes, *, open_batch: bool | None) -> S
     _check_open(given, source, open_batch=bool(open_batch))
     signature = _laid_out(source.signature, given.input_layouts)
     source = replace(source, signature=signature, reference=_reference(given, source))
-    rng = np.random.default_rng(_SEED)
-    check_import(source, (_varied(given, source, size, rng) for size in _batches(source.signature)))
-    return source
+    return _relaxed(source, check_import(source, _samples(given, source)))
+
+
+def _relaxed(source: Source, seen: Seen) -> Source:
+    """Open the output axes that the exporter declared fixed (it does so behind an LSTM) and that were seen to vary."""
+    wrong = False
+    for value in source.model.graph.output:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            sizes = {shape[axis] for shape in seen[value.name]}
+            if dim.HasField("dim_value") and sizes - {dim.dim_value}:
+                dim.dim_param = f"{value.name}_{axis}"
+                wrong = True
+    if not wrong:
+        return source
+    del source.model.graph.value_info[:]  # what is declared inside is as wrong
+    outputs = read_signature(source.model, where=source.where).outputs
+    return replace(source, signature=msgspec.structs.replace(source.signature, outputs=outputs))
 
 
 def _fixed_first(value: onnx.ValueInfoProto) -> bool:
@@ -167,15 +184,43 @@ def _reference(given: Traceable, source: Source) -> Reference:
     return run
 
 
-def _varied(given: Traceable, source: Source, count: int | None, rng: np.random.Generator) -> Arrays:
+def _samples(given: Traceable, source: Source) -> Iterator[Arrays]:
+    """Random inputs of several batch sizes, and with open axes shorter and longer than the examples'."""
+    rng = np.random.default_rng(_SEED)
+    batches = _batches(source.signature)
+    for count in batches:
+        yield _varied(given, source, count, 1.0, rng)
+    if not any(isinstance(size, str) for spec in source.signature.inputs for size in spec.shape[1:]):
+        return
+    for scale in _SCALES:
+        sample = _varied(given, source, batches[0], scale, rng)
+        if _runs(source, sample):
+            yield sample
+
+
+def _runs(source: Source, sample: Arrays) -> bool:
+    """Whether the model itself takes such sizes: a table of positions or a window may bound them."""
+    try:
+        return source.reference is not None and bool(source.reference(sample))
+    except Exception:  # noqa: BLE001 - the user's code: anything may come out of it
+        return False
+
+
+def _varied(given: Traceable, source: Source, count: int | None, scale: float, rng: np.random.Generator) -> Arrays:
     """Random inputs of the examples' kind: floats of their mean and spread, integers out of the examples' own."""
     arrays = [tensor.detach().cpu().numpy() for tensor in given.tensors()]
-    names = [spec.name for spec in source.signature.inputs]
-    return {name: _variation(array, count, rng) for name, array in zip(names, arrays, strict=True)}
+    made = {}
+    for spec, array in zip(source.signature.inputs, arrays, strict=True):
+        sizes = [
+            max(1, int(size * scale)) if isinstance(open_size, str) else size
+            for open_size, size in zip(spec.shape[1:], array.shape[1:], strict=True)
+        ]
+        shape = array.shape if array.ndim == 0 else (array.shape[0] if count is None else count, *sizes)
+        made[spec.name] = _variation(array, shape, rng)
+    return made
 
 
-def _variation(example: Array, count: int | None, rng: np.random.Generator) -> Array:
-    shape = example.shape if count is None else (count, *example.shape[1:])
+def _variation(example: Array, shape: Sequence[int], rng: np.random.Generator) -> Array:
     if not np.issubdtype(example.dtype, np.floating):
         return rng.choice(example.reshape(-1), shape) if example.size else np.zeros(shape, example.dtype)
     values = example.astype(np.float64)

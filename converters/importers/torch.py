@@ -4,13 +4,14 @@
 
 import copy
 import importlib.util
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from converters.graph.signature import Shapes
+from converters.graph.signature import OPEN, Shapes
 from converters.importers.exported import import_traceable
 from converters.importers.pt2 import check_archive
 from converters.importers.quiet import quiet
@@ -38,7 +39,7 @@ def import_torch(module: object, inputs: object, *, shapes: Shapes, where: str =
         module: the module.
         inputs: example inputs: a tuple of tensors or arrays (with constants where forward takes some), one tensor,
             or a mapping by forward's argument names. The first axis of each is the batch.
-        shapes: sizes for axes that the export leaves open.
+        shapes: by forward's argument names; "?" leaves an axis beside the batch open, as in {"ids": ["?", "?"]}.
         where: how messages name the module; its class by default.
 
     Raises:
@@ -56,7 +57,11 @@ def import_torch(module: object, inputs: object, *, shapes: Shapes, where: str =
     if inputs is None:
         raise UsageError(f"{where}: a torch module needs example inputs: load_model(module, inputs=(x,))")
     args, kwargs = _examples(inputs, where)
-    given = Traceable(_evaluation_copy(module), args, where, "torch", kwargs)
+    names = _argument_names(module, args, kwargs)
+    given = Traceable(
+        _evaluation_copy(module), args, where, "torch", kwargs,
+        input_names=names, open_axes=_open_axes(names, shapes) if names else None,
+    )  # fmt: skip
     return import_traceable(given, shapes=shapes)
 
 
@@ -118,6 +123,29 @@ def _examples(inputs: object, where: str) -> tuple[tuple[object, ...], dict[str,
     if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(given)):
         raise UsageError(f"{where}: there is no tensor among the example inputs")
     return ((), cast("dict[str, object]", given)) if isinstance(given, dict) else (tuple(given), {})
+
+
+def _argument_names(module: "torch.nn.Module", args: tuple[object, ...], kwargs: dict[str, object]) -> list[str] | None:
+    """Forward's names of the tensors; None where some are nested or one of *args."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    try:
+        bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):
+        return None
+    names = [name for name, value in bound.items() if isinstance(value, torch.Tensor)]
+    leaves = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    alike = len(names) == len(leaves) and all(bound[name] is leaf for name, leaf in zip(names, leaves, strict=True))
+    return names if alike else None
+
+
+def _open_axes(names: Sequence[str], shapes: Shapes) -> list[dict[int, str]]:
+    """Axes beside the batch for which the user gave "?"."""
+    return [
+        {axis: f"{name}_{axis}" for axis, size in enumerate(shapes.get(name, ())) if axis and size == OPEN}
+        for name in names
+    ]
 
 
 def _evaluation_copy(module: "torch.nn.Module") -> "torch.nn.Module":

@@ -53,6 +53,22 @@ class Small(nn.Module):
         return {"logits": self.head(mean), "best": self.head(mean).argmax(-1)}
 
 
+class Encoder(nn.Module):
+    """Tokens and positions, attention, LSTM: (batch, length) -> (batch, length, 6), (batch, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.places = nn.Embedding(50, 16), nn.Embedding(20, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.lstm = nn.LSTM(16, 6, batch_first=True)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, ids: object) -> object:
+        steps = self.lstm(self.layer(self.table(ids) + self.places(torch.arange(ids.shape[1]))))[0]
+        return steps, self.head(steps.mean(1))
+
+
 class TakesOne(nn.Module):
     """Runs with a batch of one alone."""
 
@@ -141,6 +157,20 @@ def test_several_inputs_and_outputs_by_name(by_name: bool) -> None:
         ("weight", "float32", ["batch", 6]),
     ]
     assert [(spec.name, spec.dtype) for spec in source.signature.outputs] == [("logits", "float32"), ("best", "int64")]
+
+
+def test_axes_that_the_user_leaves_open() -> None:
+    module = Encoder().eval()
+    source = import_model(module, inputs=(torch.randint(0, 50, (1, 12)),), shapes={"ids": ["?", "?"]})
+    assert source.signature.inputs[0].shape == ["batch", "ids_1"]
+    steps, last = (spec.shape for spec in source.signature.outputs)
+    assert isinstance(steps[1], str)
+    assert (steps[2], last) == (6, ["batch", 3])
+    ids = np.arange(15).reshape(3, 5)
+    with torch.no_grad():
+        want = module(torch.from_numpy(ids))
+    for got, told in zip(ran(source, ids=ids), want, strict=True):
+        np.testing.assert_allclose(got, told.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_a_module_that_fixes_the_batch_is_imported_with_one() -> None:
