@@ -25,8 +25,8 @@ from lepton_edge.bundle.manifest import ModelSignature
 from lepton_edge.errors import DataError, NotYetSupportedError, UsageError
 from lepton_edge.preprocess.spec import Ctc, Step
 
-_CHEAP_VALUES = 200_000
-"""Samples x classes up to which 1000 resamples of a ranking take about a second."""
+_CHEAP_VALUES = 50_000
+"""Samples x numbers in a row up to which 1000 resamples of a ranking take about a second."""
 
 
 def _mark(right: bool) -> Array:
