@@ -129,9 +129,14 @@ def _time(
     """Interleaved with the float model: all together where they are small, else each alone with it."""
     plain = artifacts[0]
     found: dict[str, list[Latency]] = {}
-    for group in in_groups(artifacts):
+    groups = in_groups(artifacts)
+    for number, group in enumerate(groups):
+
+        def told(stage: str, done: int, total: int, before: int = number) -> None:
+            progress(stage, before * total + done, len(groups) * total)
+
         sessions = {artifact.name: artifact.open(signature) for artifact in group}
-        times = measure_latency(sessions, inputs, progress=progress)
+        times = measure_latency(sessions, inputs, progress=told)
         for artifact in group:
             summary = summarise(times[artifact.name], times[plain.name], runtime=artifact.profile.runtime, threads=1)
             found.setdefault(artifact.name, [summary])
