@@ -92,4 +92,4 @@ def _over(artifacts: Sequence[Artifact], evaluation: Evaluation, budget: float) 
 def _first(compiler: Compiler, constraints: Constraints, folder: Path) -> Artifact | None:
     """The file for this host's profile alone: it computes what the others do."""
     made = compiler.plan(compiler.profiles[0], constraints)
-    return compiler.artifact(made, folder) if made.int8 else None
+    return compiler.artifact(made, folder) if made.pays else None

@@ -136,9 +136,14 @@ def _static(
     profiles, warnings = _profiles()
     compiler = Compiler(model, statistics, profiles)
     constraints = Constraints(*(method for method in get_args(Method) if method == how.method))
-    if how.method == "auto" and compiler.plan(profiles[0], constraints).int8:
+    if how.method == "auto" and compiler.plan(profiles[0], constraints).pays:
         constraints = Constraints(compiler.choose_method(Deviation(model, some_inputs(source, plain, data, how))))
-    artifacts = compiler.artifacts(constraints, folder)
+    # Where the speed is not known, a file that is no smaller has nothing to say for it.
+    artifacts = [
+        one
+        for one in compiler.artifacts(constraints, folder)
+        if one.profile.speed == "measured" or one.size < plain.size
+    ]
     warnings += statistics.warnings
     if not artifacts:
         reason = f"float alone is kept: {_why_nothing(compiler, constraints)}"

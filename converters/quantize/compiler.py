@@ -11,6 +11,7 @@ from converters.outcome import KeptFloat
 from converters.quantize.constraints import Constraints
 from converters.quantize.deviation import Deviation
 from converters.quantize.encodings import Encodings, choose_encodings
+from converters.quantize.nodata import store_weights
 from converters.quantize.plan import Plan, plan
 from converters.quantize.profiles import Profile
 from converters.quantize.qdq import write_qdq
@@ -51,7 +52,7 @@ class Compiler:
     def artifacts(self, constraints: Constraints, folder: Path) -> list[Artifact]:
         """Write the file of every profile that gains from int8 at all."""
         plans = [self.plan(profile, constraints) for profile in self.profiles]
-        return [self.artifact(made, folder) for made in plans if made.int8]
+        return [self.artifact(made, folder) for made in plans if made.pays]
 
     def choose_method(self, deviation: Deviation) -> Method:
         """The way of choosing ranges that keeps the outputs closest on a few calibration samples.
@@ -78,7 +79,7 @@ class Compiler:
     def artifact(self, made: Plan, folder: Path) -> Artifact:
         """Write one plan's file into the workspace."""
         path = folder / f"{made.profile.variant}.onnx"
-        written = write_onnx(self.quantised(made), path)
+        written = write_onnx(store_weights(self.quantised(made), keep=_kept(made)), path)
         return Artifact(
             profile=made.profile,
             precision="int8",
@@ -88,6 +89,12 @@ class Compiler:
             min_runtime=written.min_runtime,
             notes=_notes(made),
         )
+
+
+def _kept(made: Plan) -> set[str]:
+    """Weights of the units that stay float for accuracy's sake."""
+    weights = [made.units[index].weight for index in made.lossy]
+    return {value.name or "" for value in weights if value is not None}
 
 
 def _notes(made: Plan) -> list[KeptFloat]:

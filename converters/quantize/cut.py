@@ -6,7 +6,7 @@ submodular, so that a minimum cut gives the best labelling (Kolmogorov and Zabih
 minimized via graph cuts?", PAMI 2004; a tensor with many readers by one auxiliary vertex, as in their section 5).
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import networkx as nx
@@ -58,6 +58,21 @@ def cheapest(choices: Mapping[int, Choice], crossings: Sequence[Crossing]) -> se
         _cross(network, index, crossing)
     _, (int8_side, _) = nx.minimum_cut(network, _INT8, _FLOAT, flow_func=nx.algorithms.flow.boykov_kolmogorov)
     return {unit for unit in choices if unit in int8_side}
+
+
+def labelled(choices: Mapping[int, Choice], crossings: Sequence[Crossing], int8: Collection[int]) -> float:
+    """What a labelling costs; endless where it runs in int8 what has no int8 form."""
+    total = 0.0
+    for unit, choice in choices.items():
+        price = choice.in_int8 if unit in int8 else choice.in_float
+        total += float("inf") if price is None else price
+    for crossing in crossings:
+        in_int8 = [reader in int8 for reader in crossing.readers]
+        if crossing.writer not in int8 and any(in_int8):
+            total += crossing.quantize
+        if crossing.writer in int8 and (crossing.read_in_float or not all(in_int8)):
+            total += crossing.dequantize
+    return total
 
 
 def _cross(network: "nx.DiGraph[Hashable]", index: int, crossing: Crossing) -> None:

@@ -19,7 +19,7 @@ lost 18 of 183 right answers, as its weights have one scale a tensor.
 The file shrinks to about a quarter; no promise is made on accuracy or speed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -113,6 +113,28 @@ def quantize_without_data(model: ir.Model, *, signed: bool = False) -> DynamicRe
             notes.append(f"{value.name} stays float: {reason}")
     inserter.drop_unused()
     return DynamicResult(copy, notes)
+
+
+def store_weights(model: ir.Model, *, keep: Collection[str] = ()) -> ir.Model:
+    """Hold in int8 the weights of what a plan leaves in float arithmetic: the file shrinks, the speed stays.
+
+    Args:
+        model: a graph with QuantizeLinear and DequantizeLinear at opset 20; it is not changed.
+        keep: initialisers that stay as they are.
+    """
+    copy = model.clone()
+    inserter = Inserter(copy.graph)
+    work = _Work(inserter, _CENTRE, {})
+    for value in list(copy.graph.initializers.values()):
+        if not _large_float(value) or value.name in keep:
+            continue
+        form: Form = "stored" if _form(value)[0] == "product" else _form(value)[0]
+        if form in {"stored", "table"}:
+            held = _quantised(value, form)
+            if held.made.error <= _WEIGHT_ERROR:
+                _HOLD[form](value, held, work)
+    inserter.drop_unused()
+    return copy
 
 
 def _large_float(value: ir.Value) -> bool:

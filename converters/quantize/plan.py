@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from converters.quantize.constraints import Constraints
-from converters.quantize.cost import SPATIAL, Line, cost, elements, is_view, kind, macs
-from converters.quantize.cut import Choice, Crossing, cheapest
+from converters.quantize.cost import SPATIAL, cost, elements, is_view, kind, macs
+from converters.quantize.cut import Choice, Crossing, cheapest, labelled
 from converters.quantize.encodings import Encodings, hard_sigmoid_encoding
 from converters.quantize.profiles import Profile
 from converters.quantize.units import Unit
 
-_FREE = Line()
+PAYS = 0.03
+"""A plan must save this share of the float graph's cost."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Plan:
         int8: indices into `units`.
         encodings: of the tensors; the same for every plan of the graph.
         reasons: unit -> why it stays float; units without multiplications that nobody would expect in int8 too.
+        lossy: units that stay float because int8 lost too much there.
+        saved: the share (0 to 1) of the float graph's cost that the plan saves by the profile's table.
     """
 
     profile: Profile
@@ -36,6 +39,13 @@ class Plan:
     int8: frozenset[int]
     encodings: Encodings
     reasons: dict[int, str]
+    lossy: frozenset[int] = frozenset()
+    saved: float = 0.0
+
+    @property
+    def pays(self) -> bool:
+        """Whether it saves enough for a file of its own."""
+        return bool(self.int8) and self.saved >= PAYS
 
     @property
     def int8_share(self) -> float:
@@ -74,11 +84,15 @@ def plan(units: Sequence[Unit], encodings: Encodings, constraints: Constraints, 
         index: Choice(_cost(unit, profile, int8=False), None if index in reasons else _cost(unit, profile, int8=True))
         for index, unit in enumerate(units)
     }
-    int8 = _cheapest(choices, _crossings(units, encodings, profile), units, profile)
+    crossings = _crossings(units, encodings, profile)
+    int8 = _useful(_cheapest(choices, crossings, units, profile), units)
     for index, unit in enumerate(units):
         if index not in int8 and index not in reasons:
             reasons[index] = f"{kind(unit)} is not faster in int8 here ({profile.name})"
-    return Plan(profile, units, _useful(int8, units), encodings, reasons)
+    lossy = frozenset(index for index, unit in enumerate(units) if unit.name in constraints.keep_float)
+    plain = sum(choice.in_float for choice in choices.values())
+    saved = 1 - labelled(choices, crossings, int8) / plain if plain else 0.0
+    return Plan(profile, units, int8, encodings, reasons, lossy, saved)
 
 
 def _cheapest(

@@ -5,7 +5,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.quantize.cut import Choice, Crossing, cheapest
+from converters.quantize.cut import Choice, Crossing, cheapest, labelled
 
 COST = st.integers(0, 20).map(float)
 
@@ -22,23 +22,6 @@ def problems(draw: st.DrawFn) -> tuple[dict[int, Choice], list[Crossing]]:
     return choices, crossings
 
 
-def total(choices: dict[int, Choice], crossings: list[Crossing], int8: set[int]) -> float:
-    cost = 0.0
-    for unit, choice in choices.items():
-        if unit in int8:
-            assert choice.in_int8 is not None
-            cost += choice.in_int8
-        else:
-            cost += choice.in_float
-    for crossing in crossings:
-        written_in_int8 = crossing.writer in int8
-        if not written_in_int8 and int8 & set(crossing.readers):
-            cost += crossing.quantize
-        if written_in_int8 and (crossing.read_in_float or set(crossing.readers) - int8):
-            cost += crossing.dequantize
-    return cost
-
-
 def labellings(choices: dict[int, Choice]) -> list[set[int]]:
     free = [unit for unit, choice in choices.items() if choice.in_int8 is not None]
     return [
@@ -50,8 +33,8 @@ def labellings(choices: dict[int, Choice]) -> list[set[int]]:
 def test_no_labelling_is_cheaper(problem: tuple[dict[int, Choice], list[Crossing]]) -> None:
     choices, crossings = problem
     found = cheapest(choices, crossings)
-    assert total(choices, crossings, found) == min(
-        total(choices, crossings, labelling) for labelling in labellings(choices)
+    assert labelled(choices, crossings, found) == min(
+        labelled(choices, crossings, labelling) for labelling in labellings(choices)
     )
 
 
@@ -65,3 +48,15 @@ def test_a_tensor_with_many_readers_is_quantised_once() -> None:
     crossing = Crossing(0, (1, 2), read_in_float=False, quantize=5.0, dequantize=0.0)
     assert cheapest(choices, [crossing]) == {1, 2}
     assert cheapest(choices, [crossing._replace(readers=(1,))]) == {2}
+
+
+def test_what_a_labelling_costs() -> None:
+    choices = {0: Choice(10.0, 2.0), 1: Choice(7.0, None), 2: Choice(5.0, 1.0)}
+    crossings = [
+        Crossing(None, (0,), read_in_float=False, quantize=0.5, dequantize=100.0),
+        Crossing(0, (1, 2), read_in_float=False, quantize=100.0, dequantize=0.25),
+        Crossing(2, (), read_in_float=True, quantize=100.0, dequantize=0.125),
+    ]
+    assert labelled(choices, crossings, set()) == 22.0
+    assert labelled(choices, crossings, {0, 2}) == 2 + 7 + 1 + 0.5 + 0.25 + 0.125
+    assert labelled(choices, crossings, {1}) == float("inf")
