@@ -1,5 +1,8 @@
 """Whole nets through all passes: equal outputs, the contract's forms, the same result each time."""
 
+import time
+
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
@@ -11,7 +14,7 @@ from converters.graph.shapes import shape_of, with_batch
 from converters.graph.work import node_macs, node_work
 from lepton_edge.errors import ModelError
 from tests.converters import models
-from tests.converters.canonical_graphs import counts, graph
+from tests.converters.canonical_graphs import BY_NAME, Case, counts, graph, run
 
 CONV = {"Conv": 1, "Relu": 1, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1}
 NETS = {
@@ -134,3 +137,60 @@ def test_attention_keeps_known_shapes_with_an_open_batch() -> None:
     assert all(with_batch(value) is not None for node in made.graph for value in node.outputs)
     for batch in (1, 3):
         assert largest_difference(source, made, random_inputs(source, batch, batch=batch)) <= 1e-5
+
+
+UNUSUAL = {
+    "sequences": Case(
+        "(float[N,4] x) => (float[M,4] y) { s = SequenceConstruct(x, x) y = ConcatFromSequence<axis=0>(s) }",
+        (), {"SequenceConstruct": 1, "ConcatFromSequence": 1}),
+    "an optional": Case(
+        "(float[N,4] x) => (bool y) { o = Optional(x) y = OptionalHasElement(o) }",
+        (), {"Optional": 1, "OptionalHasElement": 1}),
+    "a scan": Case(
+        "(float[3,4] x) => (float[4] y, float[3,4] z) { y, z = Scan<num_scan_inputs=1, body = b "
+        "(float[4] s, float[4] i) => (float[4] o, float[4] p) { o = Add(s, i) p = Mul(o, c) }>(h, x) }", (), {"Scan": 1}, {"c": 2.0, "h": (4,)}),
+    "an If that reads folded values, with an If inside": Case(
+        "(float[N,4] x, bool[1] f) => (float[N,4] y) { v = Mul(w, w) g = MatMul(x, v) y = If(f) "
+        "<then_branch = a () => (float[N,4] p) { q = Neg(g) p = If(t) <then_branch = c () => (float[N,4] r) "
+        "{ r = MatMul(q, v) }, else_branch = d () => (float[N,4] s) { s = Neg(q) }> }, "
+        "else_branch = b () => (float[N,4] u) { u = Mul(g, w) }> }", (), {"Gemm": 1, "If": 1},
+        {"w": (4, 4), "t": np.ones((), np.bool_)}),
+    "an If whose branch is its input": Case(
+        "(float[N,4] x) => (float[N,4] y) { y = If(t) <then_branch = a () => (float[N,4] p) { p = Identity(x) }, "
+        "else_branch = b () => (float[N,4] q) { q = Neg(x) }> }", (), {"Identity": 1}, {"t": np.ones((), np.bool_)}),
+    "outputs that are inputs and constants": Case(
+        "(float[N,4] x) => (float[N,4] y, float[N,4] z, float[2] c) "
+        "{ y = Identity(x) z = Identity(y) c = Identity(k) }",
+        (), {"Identity": 3}, {"k": (2,)}),
+    "SAME over open axes": Case(
+        '(float[N,3,H,W] x) => (float[N,4,P,Q] y) { y = Conv<auto_pad="SAME_UPPER", strides=[2,2]>(x, w) }',
+        (), {"Conv": 1}, {"w": (4, 3, 3, 3)}, sizes={"H": 7, "W": 8}),
+    "an axis of size 0": Case(
+        "(float[N,4] x) => (float[N,0] y) { a = Slice(x, b, b, o) y = Relu(a) }", (), {"Slice": 1, "Relu": 1},
+        {"b": [0], "o": [1]}),
+    "dynamic quantisation": Case(
+        "(float[N,2,4,4] x) => (float[N,2,4,4] y) { a, s, z = DynamicQuantizeLinear(x) b = ConvInteger(a, w, z) "
+        "c = Cast<to=1>(b) y = Mul(c, s) }", (),
+        {"DynamicQuantizeLinear": 1, "ConvInteger": 1, "Cast": 1, "Mul": 1}, {"w": np.ones((2, 2, 1, 1), np.int8)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNUSUAL.values(), ids=UNUSUAL)
+def test_unusual_graph_survives_all_passes(case: Case) -> None:
+    run(Case(case.text, tuple(BY_NAME), case.left, case.weights, case.opset, case.sizes))
+
+
+def test_operators_of_other_domains_stay() -> None:
+    source = graph("(float[N,4] x) => (float[N,4] y) { a = com.microsoft.QuickGelu<alpha=1.7>(x) y = Relu(a) }")
+    source.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    made = canonicalise(source, where="net")
+    assert counts(made) == {"QuickGelu": 1, "Relu": 1}
+    assert largest_difference(source, made, random_inputs(source, 0)) == 0
+
+
+def test_a_chain_that_doubles_at_every_step_is_read_in_time() -> None:
+    steps = "".join(f"a{i + 1} = Add(a{i}, a{i}) t{i} = Tanh(a{i + 1}) b{i + 1} = Mul(b{i}, t{i}) " for i in range(200))
+    text = f"(float[N,4] x) => (float[N,4] y) {{ a0 = Relu(x) b0 = Relu(x) {steps} y = Add(a200, b200) }}"
+    started = time.process_time()
+    canonicalise(graph(text), where="chain")
+    assert time.process_time() - started < 10

@@ -20,7 +20,7 @@ from converters.graph.canonical.edit import (
     add_node,
     attribute_float,
     nodes_of,
-    remove_dead,
+    settled,
     take_place,
 )
 from converters.graph.shapes import rank_of
@@ -43,7 +43,7 @@ def gelu(model: ir.Model) -> bool:
     for node in nodes_of(model, "Erf", "Tanh"):
         inner, kind = (_ERF, "none") if node.op_type == "Erf" else (_TANH, "tanh")
         changed |= _replace_formula(node, inner, _GELU, "Gelu", {"approximate": kind})
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def hard_swish(model: ir.Model) -> bool:
@@ -59,7 +59,7 @@ def hard_swish(model: ir.Model) -> bool:
             changed |= _replace_formula(node, {(_X,): 1.0, (): 3.0}, {(_X, _T): 1 / 6}, "HardSwish", {})
         elif node.op_type == "HardSigmoid" and _is_sixth(node):
             changed |= _replace_formula(node, {(_X,): 1.0}, {(_X, _T): 1.0}, "HardSwish", {})
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _is_sixth(node: ir.Node) -> bool:
@@ -111,7 +111,7 @@ def hard_sigmoid(model: ir.Model) -> bool:
         if limits is None or source is None or limits.low != 0 or math.isinf(limits.high) or limits.high <= 0:
             continue
         changed |= _write_hard_sigmoid(node, source, limits.high)
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _write_hard_sigmoid(node: ir.Node, source: ir.Value, high: float) -> bool:

@@ -15,7 +15,7 @@ from converters.graph.canonical.edit import (
     is_constant,
     is_op,
     nodes_of,
-    remove_dead,
+    settled,
     sole_reader,
     stem_of,
     take_place,
@@ -54,7 +54,7 @@ def batch_norm_to_affine(model: ir.Model) -> bool:
         scaled = add_node(node, "Mul", [node.inputs[0], factor], stem=f"{stem}/scaled")
         take_place(add_node(node, "Add", [scaled, term]), node.outputs[0])
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def fold_affine(model: ir.Model) -> bool:
@@ -66,7 +66,7 @@ def fold_affine(model: ir.Model) -> bool:
     changed = False
     for node in nodes_of(model, *_LINEAR):
         changed |= _fold_readers(model.graph, node)
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _fold_readers(graph: ir.Graph, node: ir.Node) -> bool:

@@ -24,23 +24,38 @@ class Polynomial(NamedTuple):
     inside: frozenset[ir.Node]
 
 
-def expand(value: ir.Value, atoms: Sequence[ir.Value], *, depth: int = _DEPTH) -> Polynomial | None:
+def expand(value: ir.Value, atoms: Sequence[ir.Value]) -> Polynomial | None:
     """Read `value` as a polynomial in `atoms` with constant coefficients; None where it is none, or a large one."""
-    for index, atom in enumerate(atoms):
-        if value is atom:
-            return Polynomial({(index,): 1.0}, frozenset())
+    known: dict[ir.Value, Polynomial | None] = {
+        atom: Polynomial({(index,): 1.0}, frozenset()) for index, atom in reversed(list(enumerate(atoms)))
+    }
+    return _expanded(value, known, _DEPTH)
+
+
+def _expanded(value: ir.Value, known: dict[ir.Value, Polynomial | None], depth: int) -> Polynomial | None:
+    """Each value is read once: a chain that doubles at every step stays linear."""
+    if value not in known:
+        known[value] = _read(value, known, depth)
+    return known[value]
+
+
+def _read(value: ir.Value, known: dict[ir.Value, Polynomial | None], depth: int) -> Polynomial | None:
     number = scalar(value)
     if number is not None:
         return Polynomial({(): number}, frozenset())
     node = producer(value, *_ARITHMETIC)
     if node is None or depth == 0:
         return None
-    parts = [expand(item, atoms, depth=depth - 1) for item in node.inputs if item is not None]
-    known = [part for part in parts if part is not None]
-    terms = _combine(node, [part.terms for part in known]) if len(known) == len(parts) else None
+    parts: list[Polynomial] = []
+    for item in node.inputs:
+        part = None if item is None else _expanded(item, known, depth - 1)
+        if part is None:
+            return None
+        parts.append(part)
+    terms = _combine(node, [part.terms for part in parts])
     if terms is None or len(terms) > _TERMS:
         return None
-    return Polynomial(terms, frozenset({node}).union(*(part.inside for part in known)))
+    return Polynomial(terms, frozenset({node}).union(*(part.inside for part in parts)))
 
 
 def _combine(node: ir.Node, parts: list[Terms]) -> Terms | None:

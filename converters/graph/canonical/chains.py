@@ -11,7 +11,7 @@ from converters.graph.canonical.edit import (
     is_op,
     nodes_of,
     producer,
-    remove_dead,
+    settled,
     sole_reader,
     stem_of,
     take_place,
@@ -35,7 +35,7 @@ def merge_affine(model: ir.Model) -> bool:
         plain = _plain(node, array)
         if plain is not None:
             changed |= _merge(model.graph, node, *plain)
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _plain(node: ir.Node, array: Array) -> tuple[str, Array] | None:

@@ -14,8 +14,8 @@ from converters.graph.canonical.edit import (
     is_op,
     nodes_of,
     producer,
-    remove_dead,
     scalar,
+    settled,
     sole_reader,
     stem_of,
     take_place,
@@ -88,7 +88,7 @@ def plain_clips(model: ir.Model) -> bool:
         assert source is not None
         _write(model.graph, node, source, limits)
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _constants_second(node: ir.Node) -> bool:
@@ -148,7 +148,7 @@ def leaky_relu(model: ir.Model) -> bool:
         source, slope = found
         take_place(add_node(node, "LeakyRelu", [source], {"alpha": slope}), node.outputs[0])
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _prelu(node: ir.Node) -> tuple[ir.Value, float] | None:

@@ -13,6 +13,7 @@ from converters.graph.canonical.edit import (
     mark,
     nodes_of,
     remove_unread,
+    settled,
     stem_of,
     wrap,
 )
@@ -73,7 +74,7 @@ def fold_constants(model: ir.Model) -> bool:
         for output, array in zip(node.outputs, arrays, strict=True):
             _replace(output, array)
         changed = True
-    return changed
+    return settled(model.graph, changed=changed)
 
 
 def _replace(output: ir.Value, array: Array) -> None:

@@ -16,8 +16,8 @@ from converters.graph.canonical.edit import (
     mark,
     nodes_of,
     producer,
-    remove_dead,
     scalar,
+    settled,
     stem_of,
     take_place,
     wrap,
@@ -44,7 +44,7 @@ def inline_ifs(model: ir.Model) -> bool:
         moved = _splice(model.graph, node, branch)
         _hand_over(node, [moved.get(value, value) for value in results])
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def unroll_loops(model: ir.Model) -> bool:
@@ -62,7 +62,7 @@ def unroll_loops(model: ir.Model) -> bool:
             continue
         _unroll(model.graph, node, body, trips[0])
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _runs_on(node: ir.Node, body: ir.Graph) -> bool:

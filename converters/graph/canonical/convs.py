@@ -17,8 +17,8 @@ from converters.graph.canonical.edit import (
     is_constant,
     name_after,
     nodes_of,
-    remove_dead,
     scalar,
+    settled,
     sole_reader,
     stem_of,
     take_place,
@@ -160,7 +160,7 @@ def merge_pads(model: ir.Model) -> bool:
             reader.attributes["count_include_pad"] = ir.AttrInt64("count_include_pad", 1)
         reader.replace_input_with(0, source)
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _counts_padding(pool: ir.Node) -> bool:
@@ -207,7 +207,7 @@ def one_to_two_d(model: ir.Model) -> bool:
             continue
         _lift(model.graph, node, source, weight)
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _lift(graph: ir.Graph, node: ir.Node, source: ir.Value, weight: ir.Value | None) -> None:

@@ -10,6 +10,7 @@ from converters.graph.canonical.edit import (
     nodes_of,
     remove_dead,
     scalar,
+    settled,
 )
 from converters.graph.shapes import same_dims
 
@@ -27,7 +28,7 @@ def remove_identities(model: ir.Model) -> bool:
         source = node.inputs[0]
         if source is not None and _passes_on(node, source):
             changed |= bypass(node.outputs[0], source)
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _passes_on(node: ir.Node, source: ir.Value) -> bool:
@@ -57,7 +58,7 @@ def remove_neutral(model: ir.Model) -> bool:
         keeps_shape = same_dims(source, node.outputs[0]) or (array.ndim <= len(source.shape) and array.size == 1)
         if keeps_shape and bool((array == neutral[node.op_type]).all()) and source.dtype == node.outputs[0].dtype:
             changed |= bypass(node.outputs[0], source)
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def merge_equal(model: ir.Model) -> bool:
@@ -75,7 +76,7 @@ def merge_equal(model: ir.Model) -> bool:
         if first is not node:
             for kept, gone in zip(first.outputs, node.outputs, strict=True):
                 changed |= bool(gone.uses() or gone.is_graph_output()) and bypass(gone, kept)
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _key(node: ir.Node) -> tuple[object, ...]:

@@ -271,6 +271,13 @@ def remove_dead(graph: ir.Graph) -> bool:
     return remove_unread(graph) or changed
 
 
+def settled(graph: ir.Graph, *, changed: bool) -> bool:
+    """End a pass: where it changed something, remove what nobody reads any more; returns `changed`."""
+    if changed:
+        remove_dead(graph)
+    return changed
+
+
 def remove_unread(graph: ir.Graph) -> bool:
     dead = [
         name

@@ -43,6 +43,8 @@ def infer_node(node: ir.Node, opset: int) -> None:
         return
     schema = defs.get_schema(node.op_type, opset, "")
     types, data = _known_inputs(node)
+    if any(value is not None and value.name and value.name not in types for value in node.inputs):
+        return
     try:
         found = shape_inference.infer_node_outputs(
             schema, ir.serde.serialize_node(node), types, data, opset_imports=[onnx.helper.make_opsetid("", opset)]

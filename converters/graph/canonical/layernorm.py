@@ -18,8 +18,8 @@ from converters.graph.canonical.edit import (
     is_op,
     nodes_of,
     producer,
-    remove_dead,
     scalar,
+    settled,
     sole_reader,
     stem_of,
     take_place,
@@ -54,7 +54,7 @@ def layer_norm(model: ir.Model) -> bool:
             continue
         deviation, scale, bias = found
         changed |= _write(model.graph, node, deviation, scale, bias)
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 _Found = tuple[_Deviation, ir.Value | None, ir.Value | None]
@@ -247,4 +247,4 @@ def fold_layer_norm_affine(model: ir.Model) -> bool:
         attributes = {"axis": attribute_int(node, "axis", -1), "epsilon": attribute_float(node, "epsilon", 1e-5)}
         take_place(add_node(reader, "LayerNormalization", inputs, attributes), reader.outputs[0])
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)

@@ -21,6 +21,8 @@ Layout = tuple[int, ...]
 _LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _MAX_TRIES = 24
 """Disagreements whose other choice is tried; each try plans the whole graph again (milliseconds)."""
+_MAX_VISITS = 8192
+"""Nodes that all tries together may visit: large graphs get fewer."""
 
 
 @dataclass
@@ -103,7 +105,7 @@ def best_plan(graph: ir.Graph) -> Plan:
     eager = plans[0].cost <= plans[1].cost
     best = plans[0] if eager else plans[1]
     flipped: frozenset[ir.Node] = frozenset()
-    for node in best.ties[:_MAX_TRIES]:
+    for node in best.ties[: min(_MAX_TRIES, _MAX_VISITS // max(1, len(graph)))]:
         tried = _Planner(graph, eager=eager, flipped=flipped | {node}).run()
         if tried.cost < best.cost:
             best, flipped = tried, flipped | {node}

@@ -14,7 +14,7 @@ from converters.graph.canonical.edit import (
     is_op,
     nodes_of,
     producer,
-    remove_dead,
+    settled,
     sole_reader,
     stem_of,
     take_place,
@@ -35,7 +35,7 @@ def plain_gemm(model: ir.Model) -> bool:
             continue
         _rewrite(model.graph, node)
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _is_plain(node: ir.Node) -> bool:
@@ -124,7 +124,7 @@ def matmul_to_gemm(model: ir.Model) -> bool:
         zeros = add_constant(model.graph, np.zeros(array.shape[1], array.dtype), f"{stem_of(node.outputs[0])}/bias")
         take_place(add_node(node, "Gemm", [left, weight, zeros]), node.outputs[0])
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def flat_matmul_bias(model: ir.Model) -> bool:
@@ -148,7 +148,7 @@ def flat_matmul_bias(model: ir.Model) -> bool:
         )
         take_place(add_node(reader, "Add", [node.outputs[0], row]), reader.outputs[0])
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def rank_of_weight(node: ir.Node) -> int | None:
@@ -178,7 +178,7 @@ def unfold_gemm(model: ir.Model) -> bool:
         product = add_node(after, "MatMul", [source, node.inputs[1]], name=node.name, stem=stem_of(node.outputs[0]))
         take_place(add_node(after, "Add", [product, node.inputs[2]]), out)
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _unfolded(node: ir.Node, out: ir.Value) -> tuple[Dim, ...] | None:

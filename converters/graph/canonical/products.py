@@ -14,7 +14,7 @@ from converters.graph.canonical.edit import (
     constant,
     nodes_of,
     producer,
-    remove_dead,
+    settled,
     stem_of,
     take_place,
 )
@@ -45,7 +45,7 @@ def einsum_to_matmul(model: ir.Model) -> bool:
         letters = _parse(attribute_string(node, "equation", "")) if len(node.inputs) == 2 else None
         if letters is not None and _expand(model.graph, node, letters):
             changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _parse(equation: str) -> _Letters | None:
@@ -159,4 +159,4 @@ def absorb_flattened_transpose(model: ir.Model) -> bool:
             node.outputs[0],
         )
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)

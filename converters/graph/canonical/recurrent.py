@@ -2,7 +2,7 @@
 
 import onnx_ir as ir
 
-from converters.graph.canonical.edit import Array, constant, nodes_of, producer, remove_dead
+from converters.graph.canonical.edit import Array, constant, nodes_of, producer, settled
 
 _FIRST_STATE = 5
 
@@ -19,7 +19,7 @@ def drop_zero_states(model: ir.Model) -> bool:
             if index < len(node.inputs) and _is_zero(node.inputs[index]):
                 node.replace_input_with(index, None)
                 changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _is_zero(value: ir.Value | None) -> bool:

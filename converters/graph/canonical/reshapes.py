@@ -11,7 +11,7 @@ from converters.graph.canonical.edit import (
     ints,
     nodes_of,
     producer,
-    remove_dead,
+    settled,
     stem_of,
     take_place,
 )
@@ -46,7 +46,7 @@ def merge_views(model: ir.Model) -> bool:
             value = add_constant(model.graph, np.array(target, np.int64), f"{stem_of(out)}/shape")
             take_place(add_node(node, "Reshape", [origin, value]), out)
             changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def static_target(dims: tuple[Dim, ...], origin: ir.Value) -> list[int] | None:
@@ -82,7 +82,7 @@ def remove_no_ops(model: ir.Model) -> bool:
         source = node.inputs[0]
         if source is not None and _does_nothing(node, source):
             changed |= bypass(node.outputs[0], source)
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _does_nothing(node: ir.Node, source: ir.Value) -> bool:
@@ -143,7 +143,7 @@ def transpose_to_reshape(model: ir.Model) -> bool:
             value = add_constant(model.graph, np.array(target, np.int64), f"{stem_of(out)}/shape")
             take_place(add_node(node, "Reshape", [source, value]), out)
             changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def moves_nothing(perm: list[int] | tuple[int, ...], dims: tuple[Dim, ...]) -> bool:

@@ -84,14 +84,17 @@ def _name_axes(graph: ir.Graph) -> None:
 
 
 def _infer_all(model: ir.Model) -> None:
-    """Forget what the file claims about types and shapes inside, and infer them anew."""
+    """Forget what the file claims about types and shapes inside, and infer them anew.
+
+    The outputs of operators of other domains keep theirs: nothing here can infer them.
+    """
     for value in model.graph.initializers.values():
         if value.const_value is not None:
             wrap(value, value.const_value)
     bodies = any(has_bodies(node) for node in model.graph)
     for node in model.graph:
         for output in node.outputs:
-            if not output.is_graph_output():
+            if not output.is_graph_output() and node.domain in ("", "ai.onnx"):
                 output.shape = output.type = None
     if bodies:
         ShapeInferencePass(check_type=False, strict_mode=False)(model)

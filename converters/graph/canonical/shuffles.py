@@ -12,7 +12,7 @@ from converters.graph.canonical.edit import (
     is_op,
     name_after,
     nodes_of,
-    remove_dead,
+    settled,
     sole_reader,
     stem_of,
     take_place,
@@ -41,7 +41,7 @@ def spatial_mean(model: ir.Model) -> bool:
         if whole:
             _pool(model.graph, node, source)
             changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _is_whole(node: ir.Node, source: ir.Value) -> bool:
@@ -90,7 +90,7 @@ def pixel_shuffle(model: ir.Model) -> bool:
             attributes["mode"] = mode
         take_place(add_node(last, op_type, [first.inputs[0]], attributes), last.outputs[0])
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def _shuffle(first: ir.Node, turn: ir.Node, last: ir.Node) -> tuple[str, int, str] | None:

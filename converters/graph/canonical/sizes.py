@@ -16,6 +16,7 @@ from converters.graph.canonical.edit import (
     is_constant,
     is_op,
     nodes_of,
+    settled,
     stem_of,
 )
 from converters.graph.shapes import Dim, dims_equal, factors, multiple
@@ -51,7 +52,8 @@ def fold_sizes(model: ir.Model) -> bool:
             changed |= bypass(output, _constant(model.graph, row, output))
         elif output.dtype != ir.DataType.BOOL:
             rows[output] = row
-    return _fix_targets(model, rows) or changed
+    changed |= _fix_targets(model, rows)
+    return settled(model.graph, changed=changed)
 
 
 def _constant(graph: ir.Graph, row: Row, output: ir.Value) -> ir.Value:

@@ -16,7 +16,7 @@ from converters.graph.canonical.edit import (
     is_op,
     name_after,
     producer,
-    remove_dead,
+    settled,
     stem_of,
     take_place,
 )
@@ -52,7 +52,7 @@ def sink_squeezes(model: ir.Model) -> bool:
             continue
         _rewrite(model.graph, node, inputs, attributes)
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
 
 
 def data_inputs(node: ir.Node) -> Sequence[ir.Value | None]:

@@ -18,6 +18,7 @@ from converters.graph.canonical.edit import (
     nodes_of,
     producer,
     remove_dead,
+    settled,
     sole_reader,
     stem_of,
     take_place,
@@ -209,4 +210,4 @@ def hoist_over_pad(model: ir.Model) -> bool:
         if made is not None and pad.name:
             made.name = pad.name
         changed = True
-    return remove_dead(model.graph) or changed
+    return settled(model.graph, changed=changed)
