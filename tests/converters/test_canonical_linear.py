@@ -162,6 +162,11 @@ CASES = {
         ("plain_gemm", "unfold_gemm"), {"MatMul": 1, "Add": 1},
         {"w": (3, 4), "b": (4,), "s": [-1, 3], "t": [-1, 5, 4]},
     ),
+    "a gate of one row per sample stays a Gemm": Case(
+        "(float[N,3,1,1] x) => (float[N,1,1,4] y) { f = Reshape(x, s) g = Gemm(f, w, b) y = Reshape(g, t) }",
+        ("plain_gemm", "unfold_gemm"), {"Reshape": 2, "Gemm": 1},
+        {"w": (3, 4), "b": (4,), "s": [-1, 3], "t": [-1, 1, 1, 4]},
+    ),
     "Reshape, Gemm, Reshape that mixes channels": Case(
         "(float[N,6,3] x) => (float[N,3,8] y) { f = Reshape(x, s) g = Gemm(f, w, b) y = Reshape(g, t) }",
         ("plain_gemm", "unfold_gemm"), {"Reshape": 2, "Gemm": 1},

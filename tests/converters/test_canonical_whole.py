@@ -148,7 +148,8 @@ UNUSUAL = {
         (), {"Optional": 1, "OptionalHasElement": 1}),
     "a scan": Case(
         "(float[3,4] x) => (float[4] y, float[3,4] z) { y, z = Scan<num_scan_inputs=1, body = b "
-        "(float[4] s, float[4] i) => (float[4] o, float[4] p) { o = Add(s, i) p = Mul(o, c) }>(h, x) }", (), {"Scan": 1}, {"c": 2.0, "h": (4,)}),
+        "(float[4] s, float[4] i) => (float[4] o, float[4] p) { o = Add(s, i) p = Mul(o, c) }>(h, x) }",
+        (), {"Scan": 1}, {"c": 2.0, "h": (4,)}),
     "an If that reads folded values, with an If inside": Case(
         "(float[N,4] x, bool[1] f) => (float[N,4] y) { v = Mul(w, w) g = MatMul(x, v) y = If(f) "
         "<then_branch = a () => (float[N,4] p) { q = Neg(g) p = If(t) <then_branch = c () => (float[N,4] r) "
@@ -194,3 +195,24 @@ def test_a_chain_that_doubles_at_every_step_is_read_in_time() -> None:
     started = time.process_time()
     canonicalise(graph(text), where="chain")
     assert time.process_time() - started < 10
+
+
+def test_difference_is_relative_and_sees_what_is_not_finite() -> None:
+    text = "(float[N,2] x) => (float[N,2] y) {{ y = {}(x, c) }}"
+    double = graph(text.format("Mul"), {"c": 2.0})
+    inputs = {"x": np.array([[1, -4]], np.float32)}
+    assert largest_difference(double, double, inputs) == 0
+    assert largest_difference(double, graph(text.format("Mul"), {"c": 2.5}), inputs) == pytest.approx(0.25)
+    assert largest_difference(double, graph(text.format("Div"), {"c": 0.0}), inputs) == float("inf")
+
+
+def test_random_inputs_follow_seed_batch_and_type() -> None:
+    source = graph("(float[N,3,T] x, int64[N] i, bool[2] b) => (float[N,3,T] y) { y = Relu(x) }")
+    first, again, other = (random_inputs(source, seed, batch=4, sizes={"T": 5}) for seed in (0, 0, 1))
+    assert first["x"].shape == (4, 3, 5)
+    assert first["i"].shape == (4,)
+    assert first["b"].dtype == np.bool_
+    assert np.array_equal(first["x"], again["x"])
+    assert not np.array_equal(first["x"], other["x"])
+    made = random_inputs(canonicalise(source, where="net"), 0, batch=4, sizes={"T": 5})
+    assert np.array_equal(made["x"], first["x"])

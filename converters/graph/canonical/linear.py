@@ -20,7 +20,7 @@ from converters.graph.canonical.edit import (
     take_place,
 )
 from converters.graph.canonical.reshapes import VIEWS, static_target
-from converters.graph.shapes import Dim, dims_equal, rank_of, static_shape
+from converters.graph.shapes import Dim, dims_equal, factors, rank_of, static_shape
 
 
 def plain_gemm(model: ir.Model) -> bool:
@@ -186,4 +186,8 @@ def _unfolded(node: ir.Node, out: ir.Value) -> tuple[Dim, ...] | None:
     weight = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
     if out.shape is None or weight is None or len(out.shape) < 3 or out.shape[-1] != weight[1]:
         return None
-    return (*out.shape.dims[:-1], weight[0])
+    lead = out.shape.dims[:-1]
+    # A row per sample stays a Gemm, though it is viewed as (batch, 1, .., N) afterwards.
+    if all(factors(size) == (1, None) for size in lead[1:]) and (not isinstance(lead[0], int) or lead[0] == 1):
+        return None
+    return (*lead, weight[0])
