@@ -1,6 +1,7 @@
 """Whole nets through all passes: equal outputs, the contract's forms, the same result each time."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -216,3 +217,13 @@ def test_random_inputs_follow_seed_batch_and_type() -> None:
     assert not np.array_equal(first["x"], other["x"])
     made = random_inputs(canonicalise(source, where="net"), 0, batch=4, sizes={"T": 5})
     assert np.array_equal(made["x"], first["x"])
+
+
+@pytest.mark.parametrize("name", ["digits", "parity"])
+def test_demo_nets_are_canonical_but_for_spelling(name: str) -> None:
+    path = Path(__file__).parents[2] / "lepton_edge" / "demo" / f"{name}.onnx"
+    source = onnx.load(path)
+    made = canonicalise(source, where=str(path))
+    assert counts(made) == {"Conv": 5, "Relu": 5, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1}
+    assert all(len(node.inputs) == 3 for node in made.graph if node.op_type == "Conv")
+    assert largest_difference(source, made, random_inputs(source, 0, batch=2)) <= 1e-5
