@@ -15,7 +15,7 @@ import onnx
 from converters.graph.signature import BATCH
 from converters.importers.opset import TARGET
 from converters.importers.quiet import quiet
-from converters.importers.rewriting import graphs
+from converters.importers.tidy import tidy
 from converters.ort import first_line
 from lepton_edge.errors import ModelError, UnsupportedOperatorError
 
@@ -102,8 +102,6 @@ def to_onnx(example: Traceable, *, open_batch: bool) -> onnx.ModelProto:
                 kwargs=example.kwargs if traced else None,
                 dynamo=True,
                 dynamic_shapes=_dynamic_shapes(example) if open_batch and traced else None,
-                input_names=list(example.input_names) if example.input_names else None,
-                output_names=outputs,
                 opset_version=TARGET,
                 verbose=False,
             )
@@ -112,7 +110,7 @@ def to_onnx(example: Traceable, *, open_batch: bool) -> onnx.ModelProto:
     if made is None:
         raise ModelError(f"{example.where}: torch's exporter gave nothing")
     model = made.model_proto
-    _tidy(model)
+    tidy(model, example.input_names, outputs)
     return model
 
 
@@ -189,29 +187,3 @@ def _unmapped(message: str) -> str:
     mark = "No ONNX function found for <OpOverload(op='"
     _, found, rest = message.partition(mark)
     return rest.partition("'")[0] if found else ""
-
-
-def _tidy(model: onnx.ModelProto) -> None:
-    """Drop stack traces, with paths of this machine, that the exporter leaves; give the batch its name."""
-    del model.metadata_props[:]
-    first = {
-        value.type.tensor_type.shape.dim[0].dim_param
-        for value in model.graph.input
-        if value.type.tensor_type.shape.dim and value.type.tensor_type.shape.dim[0].dim_param
-    }
-    batch = first.pop() if len(first) == 1 else BATCH
-    for graph in graphs(model.graph):
-        del graph.metadata_props[:]
-        graph.doc_string = ""
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            del value.metadata_props[:]
-            value.doc_string = ""
-            for dim in value.type.tensor_type.shape.dim:
-                if dim.dim_param == batch:
-                    dim.dim_param = BATCH
-        for node in graph.node:
-            del node.metadata_props[:]
-            node.doc_string = ""
-        for tensor in graph.initializer:
-            del tensor.metadata_props[:]
-            tensor.doc_string = ""

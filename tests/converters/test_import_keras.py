@@ -128,6 +128,17 @@ def test_a_loop_over_an_open_axis_wants_its_size(keras: Any) -> None:
         import_model(net, shapes={"other": [1, 5, 3]})
 
 
+def test_names_of_layers_and_plain_numbers(keras: Any) -> None:
+    """A layer that the exporter names a value of its own after; whole numbers beside floats."""
+    steps = keras.Input((10, 6), name="relu")
+    y = keras.layers.Conv1D(4, 3, activation="relu", name="conv1d")(2 * steps - 1)
+    net = keras.Model(steps, y)
+    source = import_model(net)
+    assert [spec.name for spec in (*source.signature.inputs, *source.signature.outputs)] == ["relu", "conv1d"]
+    x = np.random.default_rng(0).standard_normal((3, 10, 6)).astype(np.float32)
+    np.testing.assert_allclose(ran(source, relu=x)[0], told(net, x)[0], rtol=1e-4, atol=1e-5)
+
+
 def lambda_net(keras: Any) -> Any:
     return keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1, name="plus")])
 
