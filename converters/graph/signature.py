@@ -16,6 +16,8 @@ OPEN = "?"
 MAX_SAMPLE_BYTES = 1 << 30
 """One sample of one input or output; far above any real one, it keeps hostile sizes from being allocated."""
 Shapes = Mapping[str, Sequence[int | str]]
+_UNKNOWN = {"?", "-1", "None"}
+"""What exporters write for an axis that has no name: two of them need not be equal."""
 
 _TYPES: dict[int, DataType] = {
     TensorProto.FLOAT16: "float16",
@@ -140,7 +142,8 @@ def _tensor(value: onnx.ValueInfoProto, where: str) -> TensorSpec:
         unnamed = BATCH if axis == 0 else f"{value.name}_{axis}"
         if dim.dim_value < -1:  # -1 is how some exporters write an open axis
             raise ModelError(f"{where}: {value.name!r}: axis {axis} has the size {dim.dim_value}: a damaged file")
-        shape.append(dim.dim_value if dim.dim_value > 0 else dim.dim_param or unnamed)
+        known = dim.dim_param if dim.dim_param not in _UNKNOWN else ""
+        shape.append(dim.dim_value if dim.dim_value > 0 else known or unnamed)
     dtype = _TYPES[kind.elem_type]
     size = prod(size for size in shape if isinstance(size, int)) * np.dtype(dtype).itemsize
     if size > MAX_SAMPLE_BYTES:
