@@ -15,20 +15,35 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import onnx
 import onnxruntime
+from onnx import version_converter
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
+
+PER_CHANNEL_OPSET = 13
+"""The first opset whose DequantizeLinear takes a scale per channel."""
 
 Inputs = Mapping[str, np.ndarray]
 """Arrays by input name, the first axis the samples."""
 
 
 class Peer(NamedTuple):
-    """path: the file that was written and loads, None with the reason where there is none."""
+    """What came of it.
+
+    Attributes:
+        path: the file that was written and loads; None where there is none.
+        reason: why there is none, or why it could not be made of the model as it is; else "".
+        seconds: that it took.
+    """
 
     path: Path | None
     reason: str
     seconds: float
+
+    def noted(self, figure: str) -> str:
+        """A table's cell: the figure, with what had to be done for it."""
+        return f"{figure} ({self.reason})" if self.reason else figure
 
 
 class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
@@ -44,9 +59,27 @@ class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
 def quantize_peer(model: Path, inputs: Inputs, out: Path, *, batch: int = 1) -> Peer:
     """Quantise with the calibration samples that ours gets, and load the result once.
 
+    A model below opset 13 on which it fails is lifted there by onnx's own converter and tried again.
+
     Args:
         batch: the size of the first axis of one inference; 1 unless the model fixes another.
     """
+    first = _attempt(model, inputs, out, batch)
+    opset = onnx.load(model, load_external_data=False).opset_import[0].version
+    if first.path or opset >= PER_CHANNEL_OPSET:
+        return first
+    with tempfile.TemporaryDirectory(prefix="peer-") as folder:
+        lifted = Path(folder) / "lifted.onnx"
+        try:
+            onnx.save(version_converter.convert_version(onnx.load(model), PER_CHANNEL_OPSET), lifted)
+        except Exception:  # noqa: BLE001 - the converter raises what it likes
+            return first
+        second = _attempt(lifted, inputs, out, batch)
+    reason = f"fails at opset {opset}; lifted to {PER_CHANNEL_OPSET}"
+    return Peer(second.path, reason if second.path else first.reason, first.seconds + second.seconds)
+
+
+def _attempt(model: Path, inputs: Inputs, out: Path, batch: int) -> Peer:
     start = time.perf_counter()
     try:
         with tempfile.TemporaryDirectory(prefix="peer-") as folder, _quiet():

@@ -52,7 +52,7 @@ def measure(name: str, path: Path, folder: Path) -> None:
     files = {"float": path, **({"ours": file} if file else {}), **({"peer": peer.path} if peer.path else {})}
     times = interleaved(files, {only.name: np.ascontiguousarray(images[:1])})
     of_peer = times.ratio("peer") if peer.path else 0.0
-    theirs = f"{of_peer:.2f}x" if peer.path else peer.reason
+    theirs = peer.noted(f"{of_peer:.2f}x") if peer.path else peer.reason
     if file is None:
         row((name, f"{times.median('float'):.2f}", ours.verdict, "-", theirs, *["-"] * 4))
         return
