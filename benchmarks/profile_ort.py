@@ -1,9 +1,10 @@
 """`make profile`: measure what ONNX Runtime's operators cost on this CPU, in float and in int8.
 
 Each case is a chain of equal blocks, long and short; the difference of their times, divided by the difference in length,
-is one block, free of the chain's ends. An operator on images is measured between two convolutions, because ONNX Runtime
+is one block, free of the ends. An operator on images is measured between two convolutions, because ONNX Runtime
 chooses layouts (NCHWc in float, NHWC in int8) for a region and not for a node. Per kind of operator a line
-fixed + a * multiply-accumulates + b * elements read + c * elements written is fitted, never negative, by relative error.
+fixed + a * multiply-accumulates + b * elements read + c * elements written is fitted, never negative, by relative
+error.
 The result is converters/quantize/profile_data/ort-x86-vnni.json: data, that a plan reads and nobody measures again.
 """
 
@@ -12,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,11 @@ from scipy.optimize import nnls
 from lepton_edge.cpu import this_cpu
 
 TARGET = Path(__file__).parent.parent / "converters" / "quantize" / "profile_data" / "ort-x86-vnni.json"
-SHORT, ROUNDS = 2, 25
+SHORT, ROUNDS = 2, 40
 SCALE, WEIGHT_SCALE = 0.05, 0.002
 OPSET = 20
+NOISE = 50
+"""Nanoseconds below which a difference of chains says nothing."""
 
 
 class Net:
@@ -34,6 +37,8 @@ class Net:
 
     def __init__(self, *, int8: bool) -> None:
         self.int8 = int8
+        self.channels = 0
+        self.shared = ""
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
         self._rng = np.random.default_rng(0)
@@ -70,9 +75,12 @@ class Net:
         scales, zero = np.full(count, scale * WEIGHT_SCALE, np.float32), np.zeros(count, np.int32)
         return self.node("DequantizeLinear", [steps, self.constant(scales), self.constant(zero)], axis=0)
 
-    def conv(self, x: str, cin: int, cout: int, *, k: int = 1, group: int = 1, relu: bool = True) -> str:
+    def conv(
+        self, x: str, cin: int, cout: int, *, k: int = 1, group: int = 1, stride: int = 1, relu: bool = True
+    ) -> str:
         inputs = [x, self.weight((cout, cin // group, k, k), 0), self.bias(cout)]
-        made = self.node("Conv", inputs, kernel_shape=[k, k], pads=[k // 2] * 4, group=group)
+        made = self.node("Conv", inputs, kernel_shape=[k, k], pads=[k // 2] * 4, strides=[stride] * 2, group=group)
+        self.channels = cout
         return self.activation(self.node("Relu", [made]), SCALE, 0) if relu else self.activation(made)
 
     def model(self, shape: tuple[int, ...], output: str) -> bytes:
@@ -127,18 +135,21 @@ def conv_case(kind: str, cin: int, cout: int, side: int, *, k: int = 1, group: i
     return Case(kind, (1, cin, side, side), block, (macs, (cin + cout) * area, (cin + cout) * area))
 
 
-def stem_case(cin: int, cout: int, side: int, *, k: int = 3) -> Case:
+def stem_case(cin: int, cout: int, side: int, *, k: int = 3, stride: int = 1) -> Case:
     """A convolution of few input channels has no way back; what its mean adds is small."""
-    area = side * side
+    area = (side // stride) ** 2
 
     def block(net: Net, x: str) -> str:
-        made = net.conv(x, cin, cout, k=k)
+        made = net.conv(x, cin, cout, k=k, stride=stride)
         return net.activation(net.node("GlobalAveragePool", [made]), SCALE, 0)
 
-    return Case("Conv.stem", (1, cin, side, side), block, (cout * cin * k * k * area, cin * area, cout * area), None, True)
+    work = (cout * cin * k * k * area, cin * side * side, cout * area)
+    return Case("Conv.stem", (1, cin, side, side), block, work, beside=True)
 
 
-def between(kind: str, channels: int, side: int, op: Callable[[Net, str], str], reads: float, writes: float) -> Case:
+def between(
+    kind: str, channels: int, side: int, op: Callable[[Net, str], str], *, reads: float = 1, writes: float = 1
+) -> Case:
     """An operator between pointwise convolutions."""
     elements = channels * side * side
 
@@ -150,6 +161,11 @@ def between(kind: str, channels: int, side: int, op: Callable[[Net, str], str], 
 
     shape = (1, channels, side, side)
     return Case(kind, shape, block, (0, int(elements * reads), int(elements * writes)), base)
+
+
+def behind(kind: str, channels: int, side: int, op: Callable[[Net, str], str], less: Callable[[Net, str], str]) -> Case:
+    """An operator that cannot stand alone in a chain: what comes with it is taken off too."""
+    return replace(between(kind, channels, side, op), base=between(kind, channels, side, less).block)
 
 
 def matmul_case(kind: str, rows: int, width: int, inner: int) -> Case:
@@ -196,6 +212,15 @@ def hard_sigmoid(net: Net, x: str) -> str:
     return net.node("DequantizeLinear", [clipped, net.constant(np.float32(SCALE)), net.constant(np.uint8(128))])
 
 
+def average(net: Net, x: str) -> str:
+    """In int8 a depthwise convolution, as plans write it."""
+    if not net.int8:
+        return net.node("AveragePool", [x], **POOL, count_include_pad=1)
+    channels = net.channels
+    inputs = [x, net.weight((channels, 1, 3, 3), 0), net.bias(channels)]
+    return net.activation(net.node("Conv", inputs, **POOL, group=channels))
+
+
 def _plain(operator: str, **attributes: object) -> Callable[[Net, str], str]:
     return lambda net, x: net.activation(net.node(operator, [x], **attributes))
 
@@ -204,23 +229,74 @@ def _twice(operator: str) -> Callable[[Net, str], str]:
     return lambda net, x: net.activation(net.node(operator, [x, x]))
 
 
-def _gate(net: Net, x: str) -> str:
-    """Squeeze and excitation's last step: one factor a channel."""
+def _factors(net: Net, x: str) -> str:
+    """One factor a channel, the same for all blocks: squeeze and excitation's last step."""
+    if not net.shared:
+        net.shared = net.activation(net.node("GlobalAveragePool", ["x"]))
+    return net.activation(net.node("Mul", [x, net.shared]))
+
+
+def _mean_factors(net: Net, x: str) -> str:
+    """The same, with the channels' means as factors, so that the chain goes on."""
     factor = net.activation(net.node("GlobalAveragePool", [x]))
     return net.activation(net.node("Mul", [x, factor]))
 
 
 def _concat(net: Net, x: str) -> str:
-    halves = [net.conv(x, 2 * HALF, HALF), net.conv(x, 2 * HALF, HALF)]
-    return net.activation(net.node("Concat", halves, axis=1))
+    """Joined with itself; what takes the half of it back is counted too."""
+    joined = net.activation(net.node("Concat", [x, x], axis=1))
+    ends = [net.constant(np.array([number])) for number in (0, net.channels, 1)]
+    return net.activation(net.node("Slice", [joined, *ends]))
 
 
-HALF = 48
+def _turn(net: Net, x: str) -> str:
+    return net.activation(net.node("Transpose", [x], perm=[0, 1, 3, 2]))
+
+
+def _grow(net: Net, x: str) -> str:
+    scales = net.constant(np.array([1, 1, 2, 2], np.float32))
+    grown = net.activation(net.node("Resize", [x, "", scales], mode="nearest"))
+    return net.activation(net.node("MaxPool", [grown], kernel_shape=[2, 2], strides=[2, 2]))
+
+
+def relu(net: Net, x: str) -> str:
+    """In int8 a clip of the steps."""
+    if not net.int8:
+        return net.node("Relu", [x])
+    ends = [net.constant(np.uint8(128)), net.constant(np.uint8(255))]
+    clipped = net.node("Clip", [net.nodes[-1].input[0], *ends])
+    return net.node("DequantizeLinear", [clipped, net.constant(np.float32(SCALE)), net.constant(np.uint8(128))])
+
+
 POOL = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 SIZES = ((32, 56), (96, 28), (192, 14), (384, 7), (24, 14))
 
 
-def cases() -> Iterator[Case]:
+def moving_cases(channels: int, side: int) -> Iterator[Case]:
+    """Operators whose cost is bytes, between convolutions."""
+    plain: dict[str, Callable[[Net, str], str]] = {
+        "AveragePool": average,
+        "HardSigmoid": hard_sigmoid,
+        "HardSwish": hard_swish,
+        "LeakyRelu": _plain("LeakyRelu"),
+        "MaxPool": _plain("MaxPool", **POOL),
+        "Mul.channel": _factors,
+        "Resize": _grow,
+        "Sigmoid": _plain("Sigmoid"),
+        "Softmax": _plain("Softmax", axis=-1),
+        "Tanh": _plain("Tanh"),
+        "Transpose": _turn,
+    }
+    for kind, op in plain.items():
+        yield between(kind, channels, side, op)
+    yield between("Add", channels, side, _twice("Add"), reads=2)
+    yield between("Mul", channels, side, _twice("Mul"), reads=2)
+    yield between("Concat", channels, side, _concat, reads=2, writes=2)
+    yield behind("GlobalAveragePool", channels, side, _mean_factors, _factors)
+    yield behind("Relu", channels, side, lambda net, x: relu(net, _twice("Add")(net, x)), _twice("Add"))
+
+
+def cases() -> Iterator[Case]:  # noqa: C901 - a list of loops
     for cin, cout, side in (
         *((16, 96, 56), (24, 144, 56), (32, 192, 28), (64, 384, 14), (96, 576, 14), (160, 960, 7), (320, 1280, 7)),
         *((16, 16, 112), (64, 64, 28), (72, 24, 1), (240, 64, 1), (960, 240, 1), (96, 384, 56), (48, 192, 28)),
@@ -232,9 +308,25 @@ def cases() -> Iterator[Case]:
     ):
         yield conv_case("Conv.dense", channels, channels, side, k=k)
     for cin, cout, side, k in (
-        *((1, 16, 28, 3), (1, 32, 28, 3), (3, 16, 32, 3), (3, 32, 112, 3), (3, 64, 112, 7), (1, 64, 49, 5), (3, 16, 96, 3)),
+        *(
+            (1, 16, 28, 3),
+            (1, 32, 28, 3),
+            (3, 16, 32, 3),
+            (3, 32, 112, 3),
+            (3, 64, 112, 7),
+            (1, 64, 49, 5),
+            (3, 16, 96, 3),
+        ),
     ):
         yield stem_case(cin, cout, side, k=k)
+    for cout, side, k, stride in (
+        (32, 224, 3, 2),
+        (16, 224, 3, 2),
+        (64, 224, 7, 2),
+        (96, 224, 4, 4),
+        (192, 224, 16, 16),
+    ):
+        yield stem_case(3, cout, side, k=k, stride=stride)
     for channels, side, k in (
         *((32, 112, 3), (96, 56, 3), (144, 28, 3), (192, 28, 3), (384, 14, 3), (576, 14, 3), (960, 7, 3)),
         *((72, 28, 5), (240, 14, 5), (576, 7, 5), (96, 56, 7), (384, 14, 7), (768, 7, 7), (16, 56, 3)),
@@ -251,16 +343,7 @@ def cases() -> Iterator[Case]:
     for heads, rows, width in ((3, 197, 64), (4, 32, 32), (6, 64, 64)):
         yield attention_case(heads, rows, width)
     for channels, side in SIZES:
-        yield between("Add", channels, side, _twice("Add"), 2, 1)
-        yield between("Mul", channels, side, _twice("Mul"), 2, 1)
-        yield between("Mul.channel", channels, side, _gate, 2, 1)
-        yield between("Sigmoid", channels, side, _plain("Sigmoid"), 1, 1)
-        yield between("Tanh", channels, side, _plain("Tanh"), 1, 1)
-        yield between("LeakyRelu", channels, side, _plain("LeakyRelu"), 1, 1)
-        yield between("HardSwish", channels, side, hard_swish, 1, 1)
-        yield between("HardSigmoid", channels, side, hard_sigmoid, 1, 1)
-        yield between("MaxPool", channels, side, _plain("MaxPool", **POOL), 1, 1)
-        yield between("AveragePool", channels, side, _plain("AveragePool", **POOL), 1, 1)
+        yield from moving_cases(channels, side)
 
 
 def session(data: bytes) -> onnxruntime.InferenceSession:
@@ -280,7 +363,7 @@ def chain(case: Case, block: Callable[[Net, str], str], length: int, *, int8: bo
 
 
 def time_all(sessions: list[onnxruntime.InferenceSession], shape: tuple[int, ...]) -> list[float]:
-    """Nanoseconds a run, the fastest quarter's edge: what else runs on the machine only ever adds."""
+    """Nanoseconds a run, the fastest tenth's edge: what else runs on the machine only ever adds."""
     feed = {"x": np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)}
     times: list[list[float]] = [[] for _ in sessions]
     for round_index in range(ROUNDS + 2):
@@ -289,7 +372,7 @@ def time_all(sessions: list[onnxruntime.InferenceSession], shape: tuple[int, ...
             one.run(None, feed)
             if round_index > 1:
                 kept.append(time.perf_counter_ns() - before)
-    return [float(np.quantile(kept, 0.2)) for kept in times]
+    return [float(np.quantile(kept, 0.1)) for kept in times]
 
 
 def measure(case: Case) -> None:
@@ -303,7 +386,10 @@ def measure(case: Case) -> None:
 
 def fit(found: list[Case], *, int8: bool) -> dict[str, float]:
     """Non-negative least squares on relative errors (Lawson and Hanson, 1974)."""
-    times = np.array([max(case.results[int8], 1.0) for case in found])
+    found = [case for case in found if case.results[int8] > NOISE]
+    if not found:
+        return {}
+    times = np.array([case.results[int8] for case in found])
     work = np.array([[1.0, *case.work] for case in found]) / times[:, None]
     if all(case.work[1] == case.work[2] for case in found):
         work[:, 3] = 0
@@ -323,8 +409,7 @@ def quantize_costs() -> dict[str, float]:
         int8, net.int8 = net.int8, False
         y = net.conv(x, 96, 96, k=3, group=96)
         net.int8 = int8
-        y = net.activation(y)
-        return net.conv(y, 96, 96)
+        return net.conv(net.activation(y, SCALE, 0), 96, 96)
 
     def alone(net: Net, x: str) -> str:
         return net.conv(x, 96, 96)
@@ -341,7 +426,17 @@ def quantize_costs() -> dict[str, float]:
         measure(case)
     crossing = mix.results[True] - pointwise.results[True] - float_depthwise.results[False]
     relayout = max(0.0, (crossing - pair) / 2 / elements)
-    return {"quantize": pair / 2 / elements, "dequantize": pair / 2 / elements, "relayout": relayout}
+    edges = {"quantize": pair / 2 / elements, "dequantize": pair / 2 / elements, "relayout": relayout}
+    return {name: float(f"{value:.4g}") for name, value in edges.items()}
+
+
+LIKE = {
+    **dict.fromkeys(("DepthToSpace", "Gather", "SpaceToDepth"), "Transpose"),
+    **dict.fromkeys(("Slice", "Split"), "Concat"),
+    "Clip": "Relu",
+    "GlobalMaxPool": "GlobalAveragePool",
+}
+"""Operators that were not measured, and one that moves as many bytes."""
 
 
 def main() -> None:
@@ -350,30 +445,30 @@ def main() -> None:
         measure(case)
         ratio = case.results[False] / max(case.results[True], 1)
         sys.stderr.write(
-            f"{case.kind:16} {case.shape!s:22} {case.results[False]:>12.0f} ns float, {ratio:.2f}x in int8\n"
+            f"{case.kind:18} {case.shape!s:20} {case.results[False]:>10.0f} ns float, {ratio:.2f}x in int8\n"
         )
         found.setdefault(case.kind, []).append(case)
     operators = {
         kind: {"in_float": fit(group, int8=False), "in_int8": fit(group, int8=True)} for kind, group in found.items()
     }
     for kind, group in found.items():
-        for int8 in (False, True):
-            line = operators[kind]["in_int8" if int8 else "in_float"]
-            errors = [_error(line, case, case.results[int8]) for case in group]
-            sys.stderr.write(f"{kind:16} int8={int8!s:5} median error {100 * statistics.median(errors):.0f} %\n")
-    document = {
-        "operators": operators,
-        "edges": quantize_costs(),
-        "cpu": this_cpu().model,
-        "runtime": onnxruntime.__version__,
-    }
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        errors = [
+            f"{100 * statistics.median(_error(operators[kind][form], case, int8=int8) for case in group):.0f} %"
+            for form, int8 in (("in_float", False), ("in_int8", True))
+        ]
+        sys.stderr.write(f"{kind:18} median error of the line: {errors[0]} in float, {errors[1]} in int8\n")
+    operators |= {kind: operators[like] for kind, like in LIKE.items()}
+    document = json.loads(TARGET.read_text(encoding="utf-8"))
+    document |= {"operators": dict(sorted(operators.items())), "edges": quantize_costs()}
+    document["source"] = f"make profile: {this_cpu().model}, ONNX Runtime {onnxruntime.__version__}, one thread"
+    TARGET.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def _error(line: dict[str, float], case: Case, wanted: float) -> float:
+def _error(line: dict[str, float], case: Case, *, int8: bool) -> float:
     factors = (1, *case.work)
+    wanted = max(case.results[int8], 1)
     got = sum(line.get(name, 0) * f for name, f in zip(("fixed", "mac", "read", "written"), factors, strict=True))
-    return abs(got - wanted) / max(wanted, 1)
+    return abs(got - wanted) / wanted
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ class OperatorCost(Record, frozen=True, kw_only=True):
 class Edges(Record, frozen=True, kw_only=True):
     """Nanoseconds an element.
 
-    quantize, dequantize: a change of form. relayout: what it costs more where an operator on images stands on both
-    sides, because the runtime has another memory layout for each form there.
+    quantize, dequantize: a change of form. relayout: what it costs more beside an operator on images, because the
+    runtime has another memory layout for each form there.
     """
 
     quantize: float = 0.0

@@ -212,8 +212,9 @@ def _crossing(
 ) -> Crossing:
     outside = value.is_graph_output() or any(use.node.graph is not value.graph for use in value.uses())
     edges, size = profile.edges, elements(value)
-    both = _spatial(writer, units) and any(_spatial(reader, units) for reader in readers)
-    relayout = edges.relayout if both else 0.0
+    images = value.shape is not None and len(value.shape) == 4
+    beside = _spatial(writer, units) or any(_spatial(reader, units) for reader in readers)
+    relayout = edges.relayout if images and beside else 0.0
     free = writer is not None and kind(units[writer]) in profile.float_outputs
     return Crossing(
         writer,

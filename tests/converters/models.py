@@ -30,23 +30,30 @@ def model(
     return made
 
 
+WIDTH = 32
+"""Wide enough that int8 pays on the profiles that know their costs."""
+
+
 def conv_net(*, seed: int = 0, opset: int = OPSET, batch: int | str = "batch", side: int | str = 8) -> onnx.ModelProto:
-    """Conv, BatchNorm, Relu, mean, Gemm: (batch, 3, side, side) -> (batch, 4)."""
+    """Conv, BatchNorm, Relu, Conv, Relu, mean, Gemm: (batch, 3, side, side) -> (batch, 4)."""
     rng = np.random.default_rng(seed)
     weights = {
-        "w": rng.standard_normal((8, 3, 3, 3)).astype(np.float32),
-        "gamma": rng.uniform(0.5, 2, 8).astype(np.float32),
-        "beta": rng.standard_normal(8).astype(np.float32),
-        "mean": rng.standard_normal(8).astype(np.float32),
-        "var": rng.uniform(0.5, 2, 8).astype(np.float32),
-        "fc": rng.standard_normal((4, 8)).astype(np.float32),
+        "w": rng.standard_normal((WIDTH, 3, 3, 3)).astype(np.float32),
+        "gamma": rng.uniform(0.5, 2, WIDTH).astype(np.float32),
+        "beta": rng.standard_normal(WIDTH).astype(np.float32),
+        "mean": rng.standard_normal(WIDTH).astype(np.float32),
+        "var": rng.uniform(0.5, 2, WIDTH).astype(np.float32),
+        "w2": rng.normal(0, 0.1, (WIDTH, WIDTH, 3, 3)).astype(np.float32),
+        "fc": rng.standard_normal((4, WIDTH)).astype(np.float32),
         "fb": rng.standard_normal(4).astype(np.float32),
     }
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], "conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         helper.make_node("BatchNormalization", ["c", "gamma", "beta", "mean", "var"], ["n"], "norm"),
         helper.make_node("Relu", ["n"], ["r"], "relu"),
-        helper.make_node("GlobalAveragePool", ["r"], ["p"], "pool"),
+        helper.make_node("Conv", ["r", "w2"], ["c2"], "wide", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c2"], ["r2"], "relu2"),
+        helper.make_node("GlobalAveragePool", ["r2"], ["p"], "pool"),
         helper.make_node("Flatten", ["p"], ["f"], "flatten"),
         helper.make_node("Gemm", ["f", "fc", "fb"], ["y"], "head", transB=1),
     ]
@@ -55,15 +62,36 @@ def conv_net(*, seed: int = 0, opset: int = OPSET, batch: int | str = "batch", s
 
 
 def fragile_net() -> onnx.ModelProto:
-    """Two classes apart by a thousandth of their size: int8 cannot tell them apart. (batch, 2) -> (batch, 2)."""
-    weights = {"w": np.array([[0.1, -0.1], [100.0, 100.0]], np.float32), "b": np.zeros(2, np.float32)}
-    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "thin")
-    return model([node], weights, inputs={"x": ["batch", 2]}, outputs={"y": ["batch", 2]})
+    """Two classes apart by a thousandth of their size: int8 cannot tell them apart. (batch, 64, 8, 8) -> (batch, 2)."""
+    weights = np.zeros((64, 64, 3, 3), np.float32)
+    weights[:, 1:, 1, 1] = 1.0
+    weights[::2, 0, 1, 1] = 0.05
+    head = np.zeros((64, 2), np.float32)
+    head[::2, 0] = head[1::2, 1] = 1.0
+    constants = {"w": weights, "head": head, "b": np.zeros(2, np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "thin", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["c"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["f"], "flatten"),
+        helper.make_node("Gemm", ["f", "head", "b"], ["y"], "pair"),
+    ]
+    return model(nodes, constants, inputs={"x": ["batch", 64, 8, 8]}, outputs={"y": ["batch", 2]})
 
 
 def fragile_data(count: int = 200) -> dict[str, np.ndarray]:
-    x = np.random.default_rng(0).uniform(-1, 1, (count, 2)).astype(np.float32)
-    return {"x": x, "y": (x[:, 0] < 0).astype(np.int64)}
+    """What tells the classes apart is the sign of the first channel."""
+    rng = np.random.default_rng(0)
+    x = np.ones((count, 64, 8, 8), np.float32) * rng.uniform(0.5, 1, (count, 1, 1, 1)).astype(np.float32)
+    sign = rng.choice([-1.0, 1.0], count)
+    x[:, 0] = (0.2 * sign)[:, None, None]
+    return {"x": x, "y": (sign < 0).astype(np.int64)}
+
+
+def tiny_net() -> onnx.ModelProto:
+    """Four weights: names and scales would take more bytes than int8 saves. (batch, 2) -> (batch, 2)."""
+    weights = {"w": np.array([[0.1, -0.1], [1.0, 1.0]], np.float32), "b": np.zeros(2, np.float32)}
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "tiny")
+    return model([node], weights, inputs={"x": ["batch", 2]}, outputs={"y": ["batch", 2]})
 
 
 def no_weights_net() -> onnx.ModelProto:
@@ -73,7 +101,7 @@ def no_weights_net() -> onnx.ModelProto:
 
 
 def half_net() -> onnx.ModelProto:
-    """conv_net's head in float16: (batch, 8) -> (batch, 4)."""
+    """A product in float16: (batch, 8) -> (batch, 4)."""
     weights = {"w": np.random.default_rng(4).standard_normal((8, 4)).astype(np.float16)}
     node = helper.make_node("MatMul", ["x", "w"], ["y"], "half")
     made = model([node], weights, inputs={"x": ["batch", 8]}, outputs={"y": ["batch", 4]})
