@@ -53,16 +53,17 @@ def _bring_down(node: ir.Node, opset: int) -> None:
             break
         version = step
     if node.graph is not None:
-        _drop_late_attributes(node)
+        _drop_late_attributes(node, opset)
 
 
-def _drop_late_attributes(node: ir.Node) -> None:
-    """Attributes that came after an operator's first version here, at values that say nothing.
+def _drop_late_attributes(node: ir.Node, opset: int) -> None:
+    """Attributes that came after an operator's first version here or after `opset`, at values that say nothing.
 
     Even where the opset knows them: ONNX Runtime copies a node's attributes to the int8 operator that takes its place,
     which does not (QLinearAveragePool and `dilations`, ONNX Runtime 1.32).
     """
-    known = schema(node.op_type, SAME.get(node.op_type, (since(node),))[-1]).attributes
+    first = SAME.get(node.op_type, (since(node),))[-1]
+    known = set(schema(node.op_type, first).attributes) & set(schema(node.op_type, opset).attributes)
     for name in [name for name in node.attributes if name not in known and droppable(node, name)]:
         node.attributes.pop(name)
 

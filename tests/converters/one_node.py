@@ -147,6 +147,9 @@ CASES: dict[str, Case] = {
     "ReduceMean of all": Case("ReduceMean", 11, x(), attributes={"keepdims": 0}),
     "ReduceMean by fed axes": Case("ReduceMean", 18, {"x": F32, "axes": i64(1)}),
     "ReduceMean of none": Case("ReduceMean", 18, x(), attributes={"noop_with_empty_axes": 1}),
+    "ReduceMean that says its default": Case(
+        "ReduceMean", 11, x(), held={"axes": np.array([1])}, attributes={"noop_with_empty_axes": 0}
+    ),
     "ReduceMax of uint8": Case("ReduceMax", 12, x(np.abs(F32).astype(np.uint8)), {"axes": i64(1)}),
     "LSTM": Case(
         "LSTM",
