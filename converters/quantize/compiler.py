@@ -16,6 +16,7 @@ from converters.quantize.plan import Plan, plan
 from converters.quantize.profiles import Profile
 from converters.quantize.qdq import write_qdq
 from converters.quantize.units import find_units
+from converters.quantize.weights import Known
 from converters.write.onnx import write_onnx
 
 CANDIDATES: tuple[Method, ...] = ("mse", "minmax", "percentile")
@@ -40,6 +41,7 @@ class Compiler:
         self.statistics = statistics
         self.profiles = profiles
         self._encodings: dict[Method, Encodings] = {}
+        self._known = Known()
 
     def plan(self, profile: Profile, constraints: Constraints) -> Plan:
         """What is int8 on a profile."""
@@ -47,12 +49,14 @@ class Compiler:
 
     def quantised(self, made: Plan) -> ir.Model:
         """The plan as a graph."""
-        return write_qdq(self.model, made)
+        return write_qdq(self.model, made, self._known)
 
     def artifacts(self, constraints: Constraints, folder: Path) -> list[Artifact]:
         """Write the file of every profile that gains from int8 at all."""
         plans = [self.plan(profile, constraints) for profile in self.profiles]
-        return [self.artifact(made, folder) for made in plans if made.pays]
+        written = [self.artifact(made, folder) for made in plans if made.pays]
+        self._known.forget()
+        return written
 
     def choose_method(self, deviation: Deviation) -> Method:
         """The way of choosing ranges that keeps the outputs closest on a few calibration samples.
@@ -79,7 +83,9 @@ class Compiler:
     def artifact(self, made: Plan, folder: Path) -> Artifact:
         """Write one plan's file into the workspace."""
         path = folder / f"{made.profile.variant}.onnx"
-        written = write_onnx(store_weights(self.quantised(made), keep=_kept(made)), path)
+        model = self.quantised(made)
+        store_weights(model, keep=_kept(made), known=self._known)
+        written = write_onnx(model, path)
         return Artifact(
             profile=made.profile,
             precision="int8",

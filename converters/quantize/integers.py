@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from converters.quantize.channels import nearest
 from converters.quantize.encoding import SHIFT, STEPS, Encoding
 from converters.quantize.insert import Inserter
 from converters.quantize.profiles import Profile, Sign
-from converters.quantize.weights import Floats, quantize_activation, quantize_bias, quantize_weights
+from converters.quantize.weights import Floats, Known, quantize_activation, quantize_bias, quantize_weights
 
 Array = npt.NDArray[np.generic]
 
@@ -17,9 +18,11 @@ Array = npt.NDArray[np.generic]
 class Integers:
     """Adds integer tensors to a graph in the types that a profile wants."""
 
-    def __init__(self, graph: ir.Graph, profile: Profile) -> None:
+    def __init__(self, graph: ir.Graph, profile: Profile, known: Known) -> None:
+        """known: of this graph; units go by their names."""
         self._graph = graph
         self._profile = profile
+        self._known = known
         self.names = Inserter(graph)
 
     def quantise(self, value: ir.Value, name: str, encoding: Encoding) -> ir.Value:
@@ -64,8 +67,9 @@ class Integers:
             source: the encoding of what they are multiplied with.
             axis: of the weights' channels.
         """
-        steps, scale = quantize_weights(weights, axis=axis, input_scale=source.scale, bias=bias)
-        data = self._signed((steps.astype(np.int16) + SHIFT).astype(np.uint8), self._profile.weights)
+        found = self._known.steps((name, axis), lambda: nearest(weights, [axis]))
+        steps, scale = quantize_weights(weights, axis=axis, input_scale=source.scale, bias=bias, found=found)
+        data: Array = steps if self._profile.weights == "S8" else steps.view(np.uint8) + np.uint8(SHIFT)
         zero = np.full(scale.shape, SHIFT if self._profile.weights == "U8" else 0, data.dtype)
         made = self._stored(f"{name}_weight", data, [scale, zero], axis=axis)
         if bias is None:

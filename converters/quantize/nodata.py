@@ -28,6 +28,7 @@ import onnx_ir as ir
 
 from converters.quantize.channels import Steps, nearest
 from converters.quantize.insert import Inserter
+from converters.quantize.weights import Known
 
 Form = Literal["product", "table", "stored", "loose", "float"]
 """loose: stored, if int8 carries it well enough."""
@@ -94,14 +95,14 @@ def quantize_without_data(model: ir.Model, *, signed: bool = False) -> DynamicRe
     """
     copy = model.clone()
     inserter = Inserter(copy.graph)
-    work = _Work(inserter, 0 if signed else _CENTRE, {})
+    work, known = _Work(inserter, 0 if signed else _CENTRE, {}), Known()
     notes = _bodies(copy.graph)
     for value in list(copy.graph.initializers.values()):
         if not _large_float(value):
             continue
         form, reason = _form(value)
         if form != "float":
-            held = _quantised(value, form)
+            held = _quantised(value, form, known)
             error, limit = held.made.error, _WEIGHT_ERROR
             if form == "loose":
                 error, limit = _typical_error(_array(value), held.made), _LOOSE_ERROR
@@ -115,26 +116,27 @@ def quantize_without_data(model: ir.Model, *, signed: bool = False) -> DynamicRe
     return DynamicResult(copy, notes)
 
 
-def store_weights(model: ir.Model, *, keep: Collection[str] = ()) -> ir.Model:
+def store_weights(model: ir.Model, *, keep: Collection[str] = (), known: Known | None = None) -> None:
     """Hold in int8 the weights of what a plan leaves in float arithmetic: the file shrinks, the speed stays.
 
     Args:
-        model: a graph with QuantizeLinear and DequantizeLinear at opset 20; it is not changed.
+        model: a graph with QuantizeLinear and DequantizeLinear at opset 20; it is changed in place.
         keep: initialisers that stay as they are.
+        known: the weights' steps, as far as plans of the same graph needed them before; the rest is added.
     """
-    copy = model.clone()
-    inserter = Inserter(copy.graph)
+    known = known or Known()
+    inserter = Inserter(model.graph)
     work = _Work(inserter, _CENTRE, {})
-    for value in list(copy.graph.initializers.values()):
+    for value in list(model.graph.initializers.values()):
         if not _large_float(value) or value.name in keep:
             continue
-        form: Form = "stored" if _form(value)[0] == "product" else _form(value)[0]
+        form, _ = _form(value)
+        form = "stored" if form == "product" else form
         if form in {"stored", "table"}:
-            held = _quantised(value, form)
+            held = _quantised(value, form, known)
             if held.made.error <= _WEIGHT_ERROR:
                 _HOLD[form](value, held, work)
     inserter.drop_unused()
-    return copy
 
 
 def _large_float(value: ir.Value) -> bool:
@@ -206,17 +208,22 @@ def _integer(node: ir.Node, name: str) -> int:
     return node.attributes[name].as_int() if name in node.attributes else 0
 
 
-def _quantised(value: ir.Value, form: Form) -> Held:
+def _quantised(value: ir.Value, form: Form, known: Known) -> Held:
     """The constant's int8 form, with scales as fine as the form can say."""
     array = _array(value)
+    key = (value.name, form, *((use.node.name, use.idx) for use in value.uses()))
     if form != "stored" or any(use.node.op_type != "Conv" for use in value.uses()):
-        return Held(nearest(array, _axes(value, form)), None)
+        return Held(known.steps(key, lambda: nearest(array, _axes(value, form))), None)
     columns = _columns(array)
-    even = array if columns is None else array / columns
+    return Held(known.steps(key, lambda: _in_blocks(array if columns is None else array / columns)), columns)
+
+
+def _in_blocks(array: npt.NDArray[np.float32]) -> Steps:
+    """A convolution's weights with scales as fine as the bytes for them allow."""
     block = max(size for size in range(1, _BLOCK + 1) if array[0].size % size == 0)
     if _BLOCK / 4 <= block < array[0].size:
-        return Held(nearest(even.reshape(len(even), -1, block), [0, 1]), columns)
-    return Held(nearest(even, [0]), columns)
+        return nearest(array.reshape(len(array), -1, block), [0, 1])
+    return nearest(array, [0])
 
 
 def _columns(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:

@@ -14,12 +14,19 @@ from converters.quantize.integers import Integers
 from converters.quantize.plan import Plan
 from converters.quantize.rewriting import REWRITINGS, Site
 from converters.quantize.units import Unit, clip_bounds, constant
+from converters.quantize.weights import Known
 
 
-def write_qdq(model: ir.Model, plan: Plan) -> ir.Model:
-    """Give a copy of the canonical graph in which the plan's units are int8; equal plans give equal graphs."""
+def write_qdq(model: ir.Model, plan: Plan, known: Known | None = None) -> ir.Model:
+    """Give a copy of the canonical graph in which the plan's units are int8; equal plans give equal graphs.
+
+    Args:
+        model: the canonical graph; it is not changed.
+        plan: of that graph.
+        known: the weights' steps, as far as plans of the same graph needed them before; the rest is added.
+    """
     copy = model.clone()
-    writer = _Writer(copy.graph, plan)
+    writer = _Writer(copy.graph, plan, known or Known())
     writer.run()
     return copy
 
@@ -27,7 +34,7 @@ def write_qdq(model: ir.Model, plan: Plan) -> ir.Model:
 class _Writer:
     """Works on the copy; the plan's units are of the original, and names are the same in both."""
 
-    def __init__(self, graph: ir.Graph, plan: Plan) -> None:
+    def __init__(self, graph: ir.Graph, plan: Plan, known: Known) -> None:
         self._graph = graph
         self._plan = plan
         self._nodes = {node.name or "": node for node in graph}
@@ -35,7 +42,7 @@ class _Writer:
         self._values |= {value.name or "": value for node in graph for value in node.outputs}
         self._made = [plan.units[index] for index in sorted(plan.int8)]
         self._writers = {value.name or "": unit for unit in self._made for value in unit.outputs}
-        self._integers = Integers(graph, plan.profile)
+        self._integers = Integers(graph, plan.profile, known)
         self._steps: dict[str, ir.Value] = {}
 
     def run(self) -> None:

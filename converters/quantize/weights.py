@@ -4,12 +4,13 @@ Source: LiteRT 8-bit quantization specification (weights symmetric in -127..127,
 input_scale * weight_scale and zero point 0).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from converters.quantize.channels import nearest
+from converters.quantize.channels import Steps, nearest
 from converters.quantize.encoding import STEPS, Encoding
 
 LIMIT = 127
@@ -26,8 +27,30 @@ class Weights(NamedTuple):
     scale: Floats
 
 
+class Known:
+    """Steps that were found before: the nearest ones depend on the weights alone, not on plan or profile."""
+
+    def __init__(self) -> None:
+        self._steps: dict[tuple[object, ...], Steps] = {}
+
+    def steps(self, key: tuple[object, ...], find: Callable[[], Steps]) -> Steps:
+        """Those of a key; found now where they are not known yet. Nobody may change what is given."""
+        if key not in self._steps:
+            self._steps[key] = find()
+        return self._steps[key]
+
+    def forget(self) -> None:
+        """Let go of a quarter of the model's size."""
+        self._steps.clear()
+
+
 def quantize_weights(
-    weights: Floats, *, axis: int, input_scale: float | None = None, bias: Floats | None = None
+    weights: Floats,
+    *,
+    axis: int,
+    input_scale: float | None = None,
+    bias: Floats | None = None,
+    found: Steps | None = None,
 ) -> Weights:
     """Quantise weights to S8.
 
@@ -36,8 +59,9 @@ def quantize_weights(
         axis: of the output channels.
         input_scale: of the activation that they are multiplied with; with `bias` it decides which scales are raised.
         bias: shape (channels,).
+        found: what `nearest` gives for the weights, where that is known.
     """
-    found = nearest(weights, [axis])
+    found = found or nearest(weights, [axis])
     scale = found.scale.reshape(-1)
     if bias is None or not input_scale:
         return Weights(found.steps, scale)
