@@ -1,7 +1,7 @@
 """`make profile`: measure what ONNX Runtime's operators cost on this CPU, in float and in int8.
 
-Each case is a chain of equal blocks, long and short; the difference of their times, divided by the difference in length,
-is one block, free of the ends. An operator on images is measured between two convolutions, because ONNX Runtime
+Each case is a chain of equal blocks, long and short; the difference of their times by the difference in length is one
+block, free of the ends. An operator on images is measured between two convolutions, because ONNX Runtime
 chooses layouts (NCHWc in float, NHWC in int8) for a region and not for a node. Per kind of operator a line
 fixed + a * multiply-accumulates + b * elements read + c * elements written is fitted, never negative, by relative
 error.
@@ -289,6 +289,8 @@ def moving_cases(channels: int, side: int) -> Iterator[Case]:
     }
     for kind, op in plain.items():
         yield between(kind, channels, side, op)
+    elements = channels * side * side
+    yield Case("MaxPool.border", (1, channels, side, side), _plain("MaxPool", **POOL), (0, elements, elements))
     yield between("Add", channels, side, _twice("Add"), reads=2)
     yield between("Mul", channels, side, _twice("Mul"), reads=2)
     yield between("Concat", channels, side, _concat, reads=2, writes=2)
@@ -296,17 +298,33 @@ def moving_cases(channels: int, side: int) -> Iterator[Case]:
     yield behind("Relu", channels, side, lambda net, x: relu(net, _twice("Add")(net, x)), _twice("Add"))
 
 
+def ragged_cases() -> Iterator[Case]:
+    """Channels that are no multiple of 16."""
+    for cin, cout, side in (
+        *((8, 8, 56), (8, 24, 28), (8, 32, 28), (24, 72, 28), (24, 88, 28), (40, 120, 14), (40, 240, 14), (72, 24, 1)),
+        *((200, 32, 14), (24, 96, 14), (8, 16, 112), (12, 72, 28)),
+    ):
+        yield conv_case("Conv.pointwise.ragged", cin, cout, side)
+    for channels, side, k in ((8, 28, 3), (24, 14, 3), (40, 14, 3), (24, 28, 3), (20, 28, 5), (72, 14, 3)):
+        yield conv_case("Conv.dense.ragged", channels, channels, side, k=k)
+    for channels, side, k in (
+        *((72, 28, 5), (24, 56, 3), (40, 28, 3), (88, 14, 5), (200, 14, 5), (120, 14, 5), (8, 56, 3), (72, 56, 3)),
+    ):
+        yield conv_case("Conv.depthwise.ragged", channels, channels, side, k=k, group=channels)
+
+
 def cases() -> Iterator[Case]:  # noqa: C901 - a list of loops
     for cin, cout, side in (
         *((16, 96, 56), (24, 144, 56), (32, 192, 28), (64, 384, 14), (96, 576, 14), (160, 960, 7), (320, 1280, 7)),
-        *((16, 16, 112), (64, 64, 28), (72, 24, 1), (240, 64, 1), (960, 240, 1), (96, 384, 56), (48, 192, 28)),
+        *((16, 16, 112), (64, 64, 28), (80, 32, 1), (240, 64, 1), (960, 240, 1), (96, 384, 56), (48, 192, 28)),
     ):
         yield conv_case("Conv.pointwise", cin, cout, side)
     for channels, side, k in (
         *((64, 56, 3), (128, 28, 3), (256, 14, 3), (512, 7, 3), (16, 112, 3), (32, 28, 3), (32, 28, 5), (16, 56, 7)),
-        *((16, 28, 3), (8, 28, 3), (32, 14, 3), (64, 7, 3), (64, 14, 3), (24, 14, 3)),
+        *((16, 28, 3), (32, 14, 3), (64, 7, 3), (64, 14, 3)),
     ):
         yield conv_case("Conv.dense", channels, channels, side, k=k)
+    yield from ragged_cases()
     for cin, cout, side, k in (
         *(
             (1, 16, 28, 3),
@@ -329,7 +347,7 @@ def cases() -> Iterator[Case]:  # noqa: C901 - a list of loops
         yield stem_case(3, cout, side, k=k, stride=stride)
     for channels, side, k in (
         *((32, 112, 3), (96, 56, 3), (144, 28, 3), (192, 28, 3), (384, 14, 3), (576, 14, 3), (960, 7, 3)),
-        *((72, 28, 5), (240, 14, 5), (576, 7, 5), (96, 56, 7), (384, 14, 7), (768, 7, 7), (16, 56, 3)),
+        *((240, 14, 5), (576, 7, 5), (96, 56, 7), (384, 14, 7), (768, 7, 7), (16, 56, 3)),
     ):
         yield conv_case("Conv.depthwise", channels, channels, side, k=k, group=channels)
     for channels, side, group in ((64, 28, 8), (128, 14, 4), (128, 28, 32), (256, 14, 32)):

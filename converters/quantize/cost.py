@@ -1,6 +1,7 @@
 """What a unit costs on a profile: a line over its work, from the profile's table. No clock is read here."""
 
 import math
+from collections.abc import Mapping
 
 import onnx_ir as ir
 
@@ -11,6 +12,8 @@ TYPICAL_SIZE = 64
 """Stands for an axis of unknown size (the length of a text, say); the batch is 1."""
 STEM_CHANNELS = 4
 """With so few input channels runtimes take other kernels, which cannot fill their vectors."""
+VECTOR = 16
+"""Channels that are no multiple of this leave kernels a rest that they compute one by one."""
 _FREE = {"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 """Views: no byte is moved."""
 
@@ -54,52 +57,81 @@ def kind(unit: Unit) -> str:
         return f"Conv.{_conv_kind(node)}"
     if node.op_type == "MatMul" and unit.weight is None:
         return "MatMul.dynamic"
-    if node.op_type == "Mul" and len({elements(value) for value in unit.data}) > 1:
+    if node.op_type == "Mul" and len({str(value.shape) for value in unit.data}) > 1:
         return "Mul.channel"
+    if node.op_type == "MaxPool" and not _between_convolutions(unit):
+        return "MaxPool.border"
     return node.op_type
+
+
+def _between_convolutions(unit: Unit) -> bool:
+    """Only there runtimes keep a pool in the convolutions' memory layout, in which alone it is fast in int8."""
+    readers = {use.node.op_type for value in unit.outputs for use in value.uses()}
+    return "Conv" in readers and any(value.producer() is not None for value in unit.data)
 
 
 def _conv_kind(node: ir.Node) -> str:
     weight = constant(node.inputs[1])
-    group = node.attributes.get_int("group", 1)
     if weight is None:
         return "computed"
-    if group > 1:
-        return "depthwise" if weight.shape[1] == 1 else "grouped"
-    if int(weight.shape.numpy()[1]) <= STEM_CHANNELS:
+    channels, inputs, *window = (int(size) for size in weight.shape.numpy())
+    group = node.attributes.get_int("group", 1)
+    if group > 1 and inputs > 1:
+        return "grouped"
+    if group == 1 and inputs <= STEM_CHANNELS and math.prod(window) > 1:
         return "stem"
-    return "pointwise" if math.prod(weight.shape.numpy()[2:]) == 1 else "dense"
+    plain = "depthwise" if group > 1 else "pointwise" if math.prod(window) == 1 else "dense"
+    even = channels % VECTOR == 0 and (group > 1 or inputs % VECTOR == 0)
+    return plain if even else f"{plain}.ragged"
 
 
-def cost(line: Line, unit: Unit) -> float:
-    """Nanoseconds of one run at batch 1."""
-    read = sum(elements(value) for value in unit.data)
-    written = sum(elements(value) for value in unit.outputs)
-    return line.fixed + line.mac * macs(unit) + line.read * read + line.written * written
+class Sizes:
+    """How much work units are in one run."""
 
+    def __init__(self, observed: Mapping[str, int]) -> None:
+        """observed: elements of tensors in one run on average, as calibration saw them."""
+        self._observed = observed
 
-def elements(value: ir.Value | None) -> int:
-    """Elements of a tensor at batch 1."""
-    if value is None or value.shape is None:
-        return TYPICAL_SIZE
-    sizes = (size if isinstance(size, int) else None for size in value.shape)
-    return math.prod((1 if axis == 0 else TYPICAL_SIZE) if size is None else size for axis, size in enumerate(sizes))
+    def cost(self, line: Line, unit: Unit) -> float:
+        """Nanoseconds of one run."""
+        read = sum(self.elements(value) for value in unit.data)
+        written = sum(self.elements(value) for value in unit.outputs)
+        return line.fixed + line.mac * self.macs(unit) + line.read * read + line.written * written
 
+    def elements(self, value: ir.Value | None) -> int:
+        """Elements of a tensor: those observed, else those of its shape at batch 1."""
+        if value is None:
+            return 0
+        if value.name in self._observed:
+            return self._observed[value.name or ""]
+        if value.shape is None:
+            return TYPICAL_SIZE
+        sizes = (size if isinstance(size, int) and size >= 0 else None for size in value.shape)
+        return math.prod(
+            (1 if axis == 0 else TYPICAL_SIZE) if size is None else size for axis, size in enumerate(sizes)
+        )
 
-def macs(unit: Unit) -> int:
-    """Multiply-accumulates of one run at batch 1; 0 where a unit multiplies no matrices."""
-    node = unit.nodes[0]
-    tensor = constant(unit.weight)
-    if tensor is not None:
+    def macs(self, unit: Unit) -> int:
+        """Multiply-accumulates of one run; 0 where a unit multiplies no matrices."""
+        node = unit.nodes[0]
+        tensor = constant(unit.weight)
+        if tensor is None:
+            return self._products(node) if node.op_type == "MatMul" else 0
         size, shape = int(tensor.size), tensor.shape.numpy()
         if node.op_type == "ConvTranspose":
-            return elements(node.inputs[0]) * size // max(1, shape[0])
-        return elements(node.outputs[0]) * size // max(1, shape[0] if node.op_type == "Conv" else shape[-1])
-    if node.op_type == "MatMul":
-        left = node.inputs[0]
+            return self.elements(node.inputs[0]) * size // max(1, shape[0])
+        # Inside a unit nothing is observed; bias and activation leave the number of elements as it is.
+        written = self.elements(unit.outputs[0])
+        return written * size // max(1, shape[0] if node.op_type == "Conv" else shape[-1])
+
+    def _products(self, node: ir.Node) -> int:
+        """Of two computed matrices: each element of the left one meets each column of the right one."""
+        left, right = node.inputs[0], node.inputs[1]
+        columns = right.shape[-1] if right is not None and right.shape else 0
+        if isinstance(columns, int):
+            return self.elements(left) * columns
         inner = left.shape[-1] if left is not None and left.shape else 0
-        return elements(node.outputs[0]) * (inner if isinstance(inner, int) else TYPICAL_SIZE)
-    return 0
+        return self.elements(node.outputs[0]) * (inner if isinstance(inner, int) else TYPICAL_SIZE)
 
 
 def is_view(unit: Unit) -> bool:

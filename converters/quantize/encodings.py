@@ -4,13 +4,14 @@ Nothing here knows of a runtime: the encodings follow from the statistics and fr
 that a tensor which two plans hold in int8 has the same scale and zero point in both.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from converters.calibrate.histogram import Histogram
 from converters.calibrate.ranges import Method, Range, choose_range, resolution
+from converters.calibrate.statistics import Statistics
 from converters.quantize.constraints import NARROW
 from converters.quantize.encoding import Encoding, encode
 from converters.quantize.units import Unit, constant
@@ -26,13 +27,15 @@ class Encodings:
     Attributes:
         tensors: by the tensor's name in the canonical graph.
         refused: tensors that int8 cannot carry -> why.
+        elements: of tensors in one run, on average over the calibration samples: axes of open size are known by them.
     """
 
     tensors: dict[str, Encoding] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    elements: dict[str, int] = field(default_factory=dict)
 
 
-def choose_encodings(units: Sequence[Unit], statistics: Mapping[str, Histogram], method: Method) -> Encodings:
+def choose_encodings(units: Sequence[Unit], statistics: Statistics, method: Method) -> Encodings:
     """Choose an encoding for each tensor that some unit could read or write in int8.
 
     Args:
@@ -47,7 +50,7 @@ def choose_encodings(units: Sequence[Unit], statistics: Mapping[str, Histogram],
             chosen.add(value)
     for unit in possible:
         _constrain(unit, chosen)
-    result = Encodings(chosen.encodings(), chosen.refused)
+    result = Encodings(chosen.encodings(), chosen.refused, chosen.elements)
     for unit in possible:
         _derive(unit, result)
     return result
@@ -56,13 +59,15 @@ def choose_encodings(units: Sequence[Unit], statistics: Mapping[str, Histogram],
 class _Chosen:
     """Ranges while they are being chosen: tensors that must share one form a group."""
 
-    def __init__(self, statistics: Mapping[str, Histogram], method: Method) -> None:
+    def __init__(self, statistics: Statistics, method: Method) -> None:
         self._statistics = statistics
+        self._samples = statistics.samples
         self._method = method
         self._ranges: dict[str, Range] = {}
         self._fixed: dict[str, Encoding] = {}
         self._parents: dict[str, str] = {}
         self.refused: dict[str, str] = {}
+        self.elements: dict[str, int] = {}
 
     def add(self, value: ir.Value) -> None:
         name = value.name or ""
@@ -73,6 +78,8 @@ class _Chosen:
         if histogram is None or not histogram.count:
             self.refused[name] = "no calibration sample reached it"
             return
+        if constant(value) is None:
+            self.elements[name] = round(histogram.seen / max(1, self._samples))
         # What comes from outside often has steps of its own (pixels): a shrunk range would miss them all.
         self._ranges[name] = choose_range(histogram, "minmax" if value.is_graph_input() else self._method)
         carried = resolution(histogram, self._ranges[name])

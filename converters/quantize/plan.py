@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from converters.quantize.constraints import Constraints
-from converters.quantize.cost import SPATIAL, cost, elements, is_view, kind, macs
+from converters.quantize.cost import SPATIAL, Sizes, is_view, kind
 from converters.quantize.cut import Choice, Crossing, cheapest, labelled
 from converters.quantize.encodings import Encodings, hard_sigmoid_encoding
 from converters.quantize.profiles import Profile
 from converters.quantize.units import Unit
 
-PAYS = 0.03
-"""A plan must save this share of the float graph's cost."""
+PAYS = 0.1
+"""A plan must save this share of the float graph's cost: about what the lines of a profile err by."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,22 @@ class Plan:
 
     @property
     def int8_share(self) -> float:
-        """Share (0 to 1) of the multiply-accumulates that are done in int8, at batch 1."""
-        total = sum(macs(unit) for unit in self.units)
-        return sum(macs(self.units[index]) for index in self.int8) / total if total else 0.0
+        """Share (0 to 1) of the multiply-accumulates that are done in int8."""
+        total = sum(self._sizes.macs(unit) for unit in self.units)
+        return sum(self.work(index) for index in self.int8) / total if total else 0.0
 
     def work(self, index: int) -> int:
-        """Multiply-accumulates of a unit at batch 1."""
-        return macs(self.units[index])
+        """Multiply-accumulates of a unit in one run."""
+        return self._sizes.macs(self.units[index])
 
     def cost(self, *, keep_float: frozenset[int] = frozenset()) -> float:
         """What its units cost by the profile's table, in nanoseconds, with some more of them in float."""
-        int8 = self.int8 - keep_float
-        return sum(_cost(unit, self.profile, int8=index in int8) for index, unit in enumerate(self.units))
+        int8, sizes = self.int8 - keep_float, self._sizes
+        return sum(_cost(unit, self.profile, sizes, int8=index in int8) for index, unit in enumerate(self.units))
+
+    @property
+    def _sizes(self) -> Sizes:
+        return Sizes(self.encodings.elements)
 
 
 def plan(units: Sequence[Unit], encodings: Encodings, constraints: Constraints, profile: Profile) -> Plan:
@@ -80,12 +84,16 @@ def plan(units: Sequence[Unit], encodings: Encodings, constraints: Constraints, 
         for index, unit in enumerate(units)
         if (reason := _obstacle(unit, encodings, constraints, profile))
     }
+    sizes = Sizes(encodings.elements)
     choices = {
-        index: Choice(_cost(unit, profile, int8=False), None if index in reasons else _cost(unit, profile, int8=True))
+        index: Choice(
+            _cost(unit, profile, sizes, int8=False),
+            None if index in reasons else _cost(unit, profile, sizes, int8=True),
+        )
         for index, unit in enumerate(units)
     }
     crossings = _crossings(units, encodings, profile)
-    int8 = _useful(_cheapest(choices, crossings, units, profile), units)
+    int8 = _useful(_cheapest(choices, crossings, units, profile, sizes=sizes), units, sizes)
     for index, unit in enumerate(units):
         if index not in int8 and index not in reasons:
             reasons[index] = f"{kind(unit)} is not faster in int8 here ({profile.name})"
@@ -96,7 +104,12 @@ def plan(units: Sequence[Unit], encodings: Encodings, constraints: Constraints, 
 
 
 def _cheapest(
-    choices: dict[int, Choice], crossings: Sequence[Crossing], units: Sequence[Unit], profile: Profile
+    choices: dict[int, Choice],
+    crossings: Sequence[Crossing],
+    units: Sequence[Unit],
+    profile: Profile,
+    *,
+    sizes: Sizes,
 ) -> set[int]:
     """The cheapest labelling, given that runtimes take a float unit between int8 ones for an int8 unit.
 
@@ -112,7 +125,7 @@ def _cheapest(
             return int8
         captured |= now
         for index in now:
-            price = _cost(units[index], profile, int8=True)
+            price = _cost(units[index], profile, sizes, int8=True)
             choices = choices | {index: Choice(price, choices[index].in_int8)}
 
 
@@ -135,9 +148,9 @@ def _is_captured(
     )
 
 
-def _useful(int8: set[int], units: Sequence[Unit]) -> frozenset[int]:
+def _useful(int8: set[int], units: Sequence[Unit], sizes: Sizes) -> frozenset[int]:
     """A plan that multiplies nothing in int8 would only add noise."""
-    return frozenset(int8) if any(macs(units[index]) for index in int8) else frozenset()
+    return frozenset(int8) if any(sizes.macs(units[index]) for index in int8) else frozenset()
 
 
 def _obstacle(unit: Unit, encodings: Encodings, constraints: Constraints, profile: Profile) -> str:
@@ -146,7 +159,7 @@ def _obstacle(unit: Unit, encodings: Encodings, constraints: Constraints, profil
         return unit.reason
     if unit.name in constraints.keep_float:
         return constraints.keep_float[unit.name]
-    if not is_view(unit) and kind(unit) not in profile.operators:
+    if not is_view(unit) and profile.entry(kind(unit)) is None:
         return f"{profile.name} has no int8 kernel for {kind(unit)}"
     for value in (*unit.data, *unit.outputs):
         if value.name in encodings.refused:
@@ -183,17 +196,18 @@ def averages_evenly(node: ir.Node) -> bool:
     )
 
 
-def _cost(unit: Unit, profile: Profile, *, int8: bool) -> float:
+def _cost(unit: Unit, profile: Profile, sizes: Sizes, *, int8: bool) -> float:
     if is_view(unit):
         return 0.0
-    entry = profile.operators.get(kind(unit))
+    entry = profile.entry(kind(unit))
     if entry is None:
         return 0.0
-    return cost(entry.in_int8 if int8 else entry.in_float, unit)
+    return sizes.cost(entry.in_int8 if int8 else entry.in_float, unit)
 
 
 def _crossings(units: Sequence[Unit], encodings: Encodings, profile: Profile) -> list[Crossing]:
     """Every tensor that may change its form, in the graph's order."""
+    sizes = Sizes(encodings.elements)
     writers = {value: index for index, unit in enumerate(units) for value in unit.outputs}
     readers: dict[ir.Value, list[int]] = {value: [] for value in writers}
     for index, unit in enumerate(units):
@@ -201,17 +215,17 @@ def _crossings(units: Sequence[Unit], encodings: Encodings, profile: Profile) ->
             if not value.is_initializer() and value.name in encodings.tensors:
                 readers.setdefault(value, []).append(index)
     return [
-        _crossing(value, writers.get(value), indices, units, profile)
+        _crossing(value, writers.get(value), indices, units, profile, size=sizes.elements(value))
         for value, indices in readers.items()
         if value.name in encodings.tensors
     ]
 
 
 def _crossing(
-    value: ir.Value, writer: int | None, readers: Sequence[int], units: Sequence[Unit], profile: Profile
+    value: ir.Value, writer: int | None, readers: Sequence[int], units: Sequence[Unit], profile: Profile, *, size: int
 ) -> Crossing:
     outside = value.is_graph_output() or any(use.node.graph is not value.graph for use in value.uses())
-    edges, size = profile.edges, elements(value)
+    edges = profile.edges
     images = value.shape is not None and len(value.shape) == 4
     beside = _spatial(writer, units) or any(_spatial(reader, units) for reader in readers)
     relayout = edges.relayout if images and beside else 0.0

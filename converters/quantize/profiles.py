@@ -53,6 +53,11 @@ class Profile(Record, frozen=True, kw_only=True):
     source: str = ""
     v: int = 1
 
+    def entry(self, kind: str) -> OperatorCost | None:
+        """What a kind costs; a ragged or border one that was not measured costs what the plain one does."""
+        plain, _, last = kind.rpartition(".")
+        return self.operators.get(kind) or (self.operators.get(plain) if last in {"ragged", "border"} else None)
+
 
 @cache
 def load_profile(name: str) -> Profile:

@@ -76,11 +76,14 @@ def _drop_fed_initialisers(graph: ir.Graph) -> None:
 def _name_axes(graph: ir.Graph) -> None:
     """Give open axes of inputs without a name the one that the signature gives them, so that they can be compared."""
     for value in graph.inputs:
-        if value.shape is None:
-            continue
-        for axis, size in enumerate(value.shape):
-            if not isinstance(size, int) and size.value is None:
-                value.shape[axis] = BATCH if axis == 0 else f"{value.name}_{axis}"
+        if value.shape is not None:
+            value.shape = ir.Shape([_axis(value, axis, size) for axis, size in enumerate(value.shape)])
+
+
+def _axis(value: ir.Value, axis: int, size: int | ir.SymbolicDim) -> int | ir.SymbolicDim:
+    """Some exporters write -1 for a size that they do not know."""
+    known = size >= 0 if isinstance(size, int) else size.value is not None
+    return size if known else ir.SymbolicDim(BATCH if axis == 0 else f"{value.name}_{axis}")
 
 
 def _infer_all(model: ir.Model) -> None:
