@@ -16,8 +16,8 @@ from converters.quantize.encodings import Encodings, hard_sigmoid_encoding
 from converters.quantize.profiles import Profile
 from converters.quantize.units import Unit
 
-PAYS = 0.1
-"""A plan must save this share of the float graph's cost: about what the lines of a profile err by."""
+PAYS = 0.15
+"""A plan must save this share of the float graph's cost: what a table may err by over a whole net."""
 
 
 @dataclass(frozen=True)
