@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 @click.option(
     "--preprocess", type=click.Path(path_type=Path), help="preprocess.toml, in place of what the bundle holds."
 )
-@click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Size of an input that has none.")
-@click.option("--trust", is_flag=True, help="Allow formats that can run code.")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Sizes for open axes; ? leaves one open."
+)
+@click.option("--trust", is_flag=True, help="Load a .pt2 that could run code, too.")
 @click.pass_obj
 def command(
     output: Output,
@@ -36,7 +38,10 @@ def command(
     shapes: tuple[str, ...],
     trust: bool,
 ) -> None:
-    """Time every variant of FILE or BUNDLE on every runtime that takes it, all of them interleaved."""
+    """Time every variant of FILE or BUNDLE on every runtime that takes it, all of them interleaved.
+
+    FILE is what `convert` takes as MODEL.
+    """
     from converters.bar import shown_progress
     from converters.benchmark import benchmark_subject
     from converters.graph.signature import parse_shape

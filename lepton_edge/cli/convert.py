@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--metric",
     help="top1, top5, f1, auc, map, mse, mae, cer, cosine, agreement or module:function. [default: top1 with class "
-    "labels, else agreement]",
+    "labels, cer with texts, without labels agreement, or cosine where outputs are no class scores]",
 )
 @click.option(
     "--budget",
@@ -36,27 +36,38 @@ if TYPE_CHECKING:
     show_default=True,
     help="What may be lost: points, or the unit of mse, mae or a function.",
 )
-@click.option("--precision", default="8", show_default=True, help="8 or 16 (4 and auto come later).")
+@click.option("--precision", default="8", show_default=True, help="8, or 16 for float16 (4 and auto come later).")
 @click.option("--formats", default="onnx", show_default=True, help="onnx (tflite comes later).")
-@click.option("--calibration", type=int, help="Samples of DATA that calibrate. [default: 100, or half of fewer]")
+@click.option(
+    "--calibration", type=int, help="Samples of DATA that calibrate. [default: 100, or half of fewer than 200]"
+)
 @click.option("--calibration-data", help="DATA of its own for calibration; then all of --data evaluates.")
 @click.option(
-    "--calibrate-method", "method", default="auto", show_default=True, help="auto, minmax, percentile, entropy or mse."
+    "--calibrate-method",
+    "method",
+    default="auto",
+    show_default=True,
+    help="How ranges are chosen: minmax, percentile, entropy, mse, or auto, which compares the outputs.",
 )
 @click.option(
     "--state", "states", multiple=True, metavar="OUT=IN", help="Output OUT of one step is input IN of the next."
 )
-@click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Size of an input that has none.")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Sizes for open axes; ? leaves one open."
+)
 @click.option("--name", default="", help="The bundle's name. [default: the model's file name]")
 @click.option("--version", default="1", show_default=True, help="The bundle's version.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Chooses the samples of each side.")
 @click.option("--keep-all", is_flag=True, help="Keep variants that are not faster than float, too.")
 @click.option("--no-evaluate", is_flag=True, help="Measure no accuracy: no promise is made.")
 @click.option("--no-benchmark", is_flag=True, help="Measure no latency.")
-@click.option("--trust", is_flag=True, help="Allow formats that can run code.")
+@click.option("--trust", is_flag=True, help="Load a .pt2 that could run code, too.")
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Make a bundle of MODEL: int8 where it keeps the accuracy and is faster, float beside it.
+
+    MODEL is a file (.onnx, .pt2, .keras, .h5), or package.module:function, which returns a model or a torch module with
+    its example inputs. Without --data the weights alone become int8, and nothing is promised.
 
     Exit status 3: the budget cannot be met; then only OUT.report.html is written.
     """

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 @click.option(
     "--state", "states", multiple=True, metavar="OUT=IN", help="Output OUT of one step is input IN of the next."
 )
-@click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Size of an input that has none.")
-@click.option("--trust", is_flag=True, help="Allow formats that can run code.")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Sizes for open axes; ? leaves one open."
+)
+@click.option("--trust", is_flag=True, help="Load a .pt2 that could run code, too.")
 @click.pass_obj
 def command(
     output: Output,
@@ -39,6 +41,8 @@ def command(
     trust: bool,
 ) -> None:
     """Measure every variant of FILE or BUNDLE on samples, paired with the float model.
+
+    FILE is what `convert` takes as MODEL.
 
     A variant that this machine cannot run, or would compute wrongly, is listed as skipped with the reason.
     """

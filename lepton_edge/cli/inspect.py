@@ -17,8 +17,10 @@ _UNITS = ("", "k", "M", "G", "T")
 
 @click.command(cls=ErrorCommand)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Size of an input that has none.")
-@click.option("--trust", is_flag=True, help="Allow formats that can run code.")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Sizes for open axes; ? leaves one open."
+)
+@click.option("--trust", is_flag=True, help="Load a .pt2 that could run code, too.")
 @click.pass_obj
 def command(output: Output, file: Path, shapes: tuple[str, ...], *, trust: bool) -> None:
     """Show operators, shapes, parameters, MACs and bytes of FILE, a model or a bundle, and which devices can run it."""
