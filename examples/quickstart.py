@@ -1,5 +1,9 @@
-"""Make a trained model small, see what it costs, save and run it: python examples/quickstart.py OUT_FOLDER"""
+"""Make a trained model small, see what it costs, save and run it: python examples/quickstart.py OUT_FOLDER
 
+It leaves model.onnx and samples.npz behind, with which README's commands run.
+"""
+
+import shutil
 import sys
 from importlib import resources
 from pathlib import Path
@@ -12,19 +16,20 @@ from lepton_edge.demo import digits
 
 def main(folder: Path) -> None:
     images, labels = digits.held_out()
-    np.savez(folder / "digits.npz", x=images, y=labels)
+    np.savez(folder / "samples.npz", x=images, y=labels)
     with resources.as_file(resources.files("lepton_edge.demo") / "digits.onnx") as path:
-        model = le.load_model(path)
+        shutil.copyfile(path, folder / "model.onnx")
 
-    small = le.quantize_model(model, precision=8, data=folder / "digits.npz", metric="top1", budget=1.0)
+    model = le.load_model(folder / "model.onnx")
+    small = le.quantize_model(model, precision=8, data=folder / "samples.npz", metric="top1", budget=1.0)
     print(f"accuracy {small.metric.value:.2%} on {small.metric.n} samples, {small.drop.value:+.2f} points lost")
 
-    small.save(folder / "digits.onnx")
-    small.save(folder / "digits.lep")
+    small.save(folder / "small.onnx")
+    small.save(folder / "model.lep")
     chosen = np.argmax(small.predict(images[:100]), axis=1)
     print(f"right on {np.count_nonzero(chosen == labels[:100])} of 100 digits")
 
-    agent = le.Agent(folder / "digits.lep")  # what a device does, in this process
+    agent = le.Agent(folder / "model.lep")  # what a device does, in this process
     print(f"the agent says {np.argmax(agent.predict(images[:1]))}, it is a {labels[0]}")
 
 
