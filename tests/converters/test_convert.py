@@ -57,7 +57,11 @@ def test_demo_model_is_a_quarter_of_its_size_and_keeps_its_accuracy(converted: C
         assert one.drop <= 0.5
         assert one.metric is not None
         assert one.metric.n >= 1000
-        assert one.int8_macs == 1.0
+        # Most of the work. The rest stays float where int8 would be slower or could not carry it, and says so.
+        assert one.int8_macs is not None
+        assert one.int8_macs > 0.5
+        assert one.kept_float or one.int8_macs == 1.0
+        assert all(kept.reason for kept in one.kept_float)
     assert (outcome.split.calibration, outcome.split.evaluation) == (100, 1400)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from converters.artifact import onnx_artifact, source_artifact
 from converters.convert import convert
@@ -25,6 +25,7 @@ from lepton_edge.bundle.golden import GOLDEN_COUNT, distance
 from lepton_edge.bundle.manifest import ModelSignature, TensorSpec, Variant
 from lepton_edge.runtimes import open_session
 from tests.converters import models
+from tests.saturating import saturating_net, saturating_samples
 
 BLOCK = 64 * 1024
 QEMU = shutil.which("qemu-x86_64")
@@ -90,28 +91,8 @@ def test_every_block_of_inverted_weights_is_refused(converted: Converted, tmp_pa
     for variant in bundle.manifest.variants:
         for start in blocks_of(bundle.read(variant.file)):
             ratio = broken_distance(bundle, variant, start, tmp_path)
-            assert ratio > variant.tolerance, f"{variant.name}: block at {start}: {ratio}"
-            assert ratio > 0.3, f"{variant.name}: block at {start}: {ratio} is within what a tolerance may be"
-
-
-def saturating_net() -> onnx.ModelProto:
-    """Inputs near the top of their range with weights that are alike in pairs: the sum of two products overflows
-    16 bits. (batch, 32, 14, 14) -> (batch, 4).
-    """
-    rng = np.random.default_rng(0)
-    signs = np.repeat(np.sign(rng.standard_normal((64, 8))), 4, axis=1)
-    weights = {
-        "w": (signs[:, :, None, None] * rng.uniform(0.9, 1, (64, 32, 3, 3)) / 288).astype(np.float32),
-        "b": np.zeros(64, np.float32),
-        "fc": rng.standard_normal((64, 4)).astype(np.float32),
-    }
-    nodes = [
-        helper.make_node("Conv", ["x", "w", "b"], ["c"], "conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["c"], ["r"], "relu"),
-        helper.make_node("ReduceMean", ["r"], ["m"], "mean", axes=[2, 3], keepdims=0),
-        helper.make_node("MatMul", ["m", "fc"], ["y"], "head"),
-    ]
-    return models.model(nodes, weights, inputs={"x": ["batch", 32, 14, 14]}, outputs={"y": ["batch", 4]})
+            # Twice the tolerance is a clear margin: right files stay at half of it on the runtimes that were measured.
+            assert ratio > 2 * variant.tolerance, f"{variant.name}: block at {start}: {ratio}, {variant.tolerance=}"
 
 
 @needs_vnni
@@ -119,12 +100,9 @@ def saturating_net() -> onnx.ModelProto:
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="emulates one x86 on another")
 def test_a_cpu_without_vnni_passes_what_is_for_it_and_is_shielded_from_what_is_not(tmp_path: Path) -> None:
     """Haswell has AVX2 and no VNNI: U8S8 saturates there, so its outputs are wrong and the test must say so."""
-    rng = np.random.default_rng(1)
-    x = rng.uniform(0.75, 1, (60, 32, 1, 1)) * rng.uniform(0.95, 1, (60, 32, 14, 14))
     path = tmp_path / "s.lep"
-    convert(
-        Request(model=saturating_net(), out=path, data=x.astype(np.float32), budget=100, keep_all=True, benchmark=False)
-    )
+    data = saturating_samples()
+    convert(Request(model=saturating_net(), out=path, data=data, budget=100, keep_all=True, benchmark=False))
     manifest = Bundle.open(path).manifest
     ratios = distances(path, 1, str(QEMU), "-cpu", "Haswell")
     for name in ("float32-onnx", "int8-onnx-u8u8"):

@@ -19,6 +19,11 @@ from lepton_edge.errors import ModelError, UsageError
 from tests.converters import models
 
 FLOAT = TensorProto.FLOAT
+WIDTH = models.WIDTH
+# conv_net: 8 x 8 outputs of 32 channels, each 3 x 3 x 3 and then 3 x 3 x 32; the head: 32 x 4.
+FIRST_MACS = 8 * 8 * WIDTH * 27
+SECOND_MACS = 8 * 8 * WIDTH * 9 * WIDTH
+HEAD_MACS = WIDTH * 4
 
 
 def cli(*arguments: object) -> Result:
@@ -32,19 +37,21 @@ def facts(model: onnx.ModelProto, shapes: dict[str, list[int]] | None = None) ->
 def test_figures_of_a_convolution_net_are_those_worked_out_by_hand() -> None:
     found = facts(models.conv_net())
     assert (found.format, found.opset, found.ir_version, found.min_runtime) == ("onnx", 17, 8, "1.12")
-    # Conv: 8 x 8 outputs of 8 channels, each 3 x 3 x 3; Gemm: 8 x 4.
-    assert found.macs == 8 * 8 * 8 * 27 + 32
-    assert {one.operator: one.macs for one in found.operators if one.macs} == {"Conv": 8 * 8 * 8 * 27, "Gemm": 32}
-    # w, four of batch norm, the head and its bias.
-    assert found.parameters == 8 * 27 + 4 * 8 + 32 + 4
+    assert found.macs == FIRST_MACS + SECOND_MACS + HEAD_MACS
+    assert {one.operator: one.macs for one in found.operators if one.macs} == {
+        "Conv": FIRST_MACS + SECOND_MACS,
+        "Gemm": HEAD_MACS,
+    }
+    # Two convolutions' weights, four of batch norm, the head and its bias.
+    assert found.parameters == WIDTH * 27 + WIDTH * WIDTH * 9 + 4 * WIDTH + WIDTH * 4 + 4
     assert found.weight_bytes == 4 * found.parameters
     assert [(one.dtype, one.elements) for one in found.weights] == [("float32", found.parameters)]
-    # Two tensors of 8 x 8 x 8 float32 are alive around batch norm and Relu.
-    assert found.activation_bytes == 2 * 4 * 8 * 8 * 8
+    # Two tensors of 32 x 8 x 8 float32 are alive around batch norm and Relu.
+    assert found.activation_bytes == 2 * 4 * WIDTH * 8 * 8
     assert found.memory == found.weight_bytes + found.activation_bytes
-    assert [layer.name for layer in found.largest_by_macs] == ["conv", "head"]
-    assert found.largest_by_bytes[0].bytes == 8 * 27 * 4
-    assert found.largest_by_macs[0].output == [1, 8, 8, 8]
+    assert [layer.name for layer in found.largest_by_macs] == ["wide", "conv", "head"]
+    assert found.largest_by_bytes[0].bytes == WIDTH * WIDTH * 9 * 4
+    assert found.largest_by_macs[0].output == [1, WIDTH, 8, 8]
     assert found.assumed == {"batch": 1}
     assert found.warnings == []
 
@@ -136,7 +143,7 @@ def test_json_is_one_document_with_every_figure(tmp_path: Path) -> None:
     document = json.loads(done.stdout)
     assert document["name"] == "net"
     assert document["variants"] == []
-    assert document["model"]["macs"] == 8 * 8 * 8 * 27 + 32
+    assert document["model"]["macs"] == FIRST_MACS + SECOND_MACS + HEAD_MACS
     assert document["model"]["bytes"] == path.stat().st_size
 
 
