@@ -71,7 +71,7 @@ class Model:
 
     @property
     def precision(self) -> str:
-        """Of the best file: float32, int8 or int8-dynamic."""
+        """Of the best file: float32, float16, int8 or int8-dynamic."""
         return self._artifacts[0].precision
 
     @property

@@ -24,20 +24,20 @@ class Request:
     """One conversion.
 
     Attributes:
-        model: a path, or an onnx.ModelProto.
+        model: what `import_model` takes.
         out: the .lep to write.
         data: DATA, None where there are none.
         calibration: how many samples of `data` calibrate; None: 100, or half of fewer than 200.
         calibration_data: DATA of its own for calibration; then all of `data` evaluates.
         method: how ranges are chosen from the calibration statistics: one of METHODS.
         state: for recurrent models, input name by the name of the output that is fed back into it.
-        budget: points of drop allowed.
+        budget: the drop allowed: points, or the metric's own unit.
         precision: one of PRECISIONS.
         shapes: sizes for inputs whose axes other than the batch are symbolic.
         name, version: of the bundle; "" takes the model's file name and "1".
         evaluate, benchmark: whether to measure accuracy and speed.
         keep_all: keep variants that are not faster than float.
-        inputs: example inputs, for kinds of models that need them.
+        inputs: example inputs of a torch module.
         trust: allow formats that can run code.
     """
 

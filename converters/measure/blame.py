@@ -28,7 +28,7 @@ class Blame(Record, frozen=True, kw_only=True):
     """A layer that adds error.
 
     Attributes:
-        layer: the node's name in the prepared float graph.
+        layer: the node's name in the canonical graph.
         operator: its type.
         error: relative error of its output (0 is exact; 1 is as large as the signal).
         added: how much of that its inputs did not have yet.
@@ -44,7 +44,7 @@ def blame_layers(prepared: onnx.ModelProto, quantised: bytes, inputs: Arrays) ->
     """Name the layers that add the most error, the worst first.
 
     Args:
-        prepared: the float graph that was quantised.
+        prepared: the float file of the canonical graph that was quantised.
         quantised: the QDQ file made from it.
         inputs: samples by input name, the first axis the samples; a few are enough.
     """
