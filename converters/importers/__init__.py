@@ -23,7 +23,7 @@ _IMPORTERS: dict[str, Callable[[Path, Shapes, bool], Source]] = {
 _BARE_TORCH = {".pt", ".pth", ".bin", ".safetensors"}
 
 _TO_ONNX = {
-    "TFLite": "convert the model that it was made from",
+    "TFLite": "take the model that it was made from",
     "scikit-learn": "export it with `skl2onnx.to_onnx(estimator, x)`",
 }
 _LATER = {
