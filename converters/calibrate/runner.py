@@ -3,13 +3,16 @@
 Samples run one by one. Where a run's tensors would take more than GROUP_BYTES, they are observed in groups, each in
 a pass of its own: all tensors of a segmentation net at once cost gigabytes, but each pass runs the graph up to its
 last tensor, so groups grow, up to MOST_BYTES, before there are more than GROUPS of them.
+
+While one run's tensors are counted, the next run computes in a second thread. Nothing is counted in another order.
 """
 
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import NamedTuple, NoReturn, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -17,7 +20,7 @@ import onnx_ir as ir
 from converters.calibrate.histogram import Histogram
 from converters.calibrate.scratch import FLOAT_TYPES, Observed, Scratch
 from converters.calibrate.statistics import Statistics
-from converters.data.dataset import Dataset
+from converters.data.dataset import Dataset, Subset
 from converters.data.sequence import Recurrence, recurrence
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.manifest import DataType, ModelSignature, TensorSpec
@@ -71,8 +74,15 @@ def calibrate(
     found = {name: Histogram.empty() for name in watched}
     with Scratch(model, where=where) as scratch:
         groups = _groups(scratch, job, watched)
+        bad = None
         for number, group in enumerate(groups):
-            _observe(scratch, job, group, found, _part(progress, number, len(groups), len(data)))
+            bad = _observe(scratch, job, group, found, _part(progress, number, len(groups), len(data)))
+            if bad is not None:
+                break
+    if bad is not None:
+        if tensors is not None:  # only where all are observed can the first that went wrong be named
+            calibrate(model, Subset(data, [bad]), state=state, where=where)
+        _refuse(job, found, bad)
     observed = {name: found[name] for name in wanted if found[name].seen}
     return Statistics(observed, len(data), tuple(_warnings(job, observed)))
 
@@ -154,7 +164,14 @@ def _wanted(model: ir.Model, tensors: Sequence[str] | None, where: str) -> list[
     return [name for name in everything if name in asked]
 
 
-def _groups(scratch: Scratch, job: _Job, watched: Sequence[str]) -> list[list[str]]:
+class _Group(NamedTuple):
+    """Tensors that are observed in one pass; nbytes: of one run, as far as it is known."""
+
+    names: list[str]
+    nbytes: float
+
+
+def _groups(scratch: Scratch, job: _Job, watched: Sequence[str]) -> list[_Group]:
     """Part the tensors, in the graph's order, so that one run's are not too many bytes."""
     values = {value.name: value for node in job.model.graph for value in node.outputs}
     first = job.first_inputs()
@@ -166,15 +183,15 @@ def _groups(scratch: Scratch, job: _Job, watched: Sequence[str]) -> list[list[st
     if open_ones:
         sizes |= scratch.sizes(first, open_ones)
     weights = [(sizes[name] or 0) * _itemsize(values[name]) for name in computed]
-    groups: list[list[str]] = [fed]
+    groups = [_Group(fed, 0.0)]
     most = max(GROUP_BYTES, min(MOST_BYTES, sum(weights) / GROUPS))
-    held = 0.0
     for name, size in zip(computed, weights, strict=True):
+        names, held = groups[-1]
         if held and held + size > most:
-            groups.append([])
-            held = 0.0
-        groups[-1].append(name)
-        held += size
+            names, held = [], 0.0
+            groups.append(_Group(names, held))
+        names.append(name)
+        groups[-1] = _Group(names, held + size)
     return groups
 
 
@@ -193,27 +210,58 @@ def _static_size(value: ir.Value, batches: set[str]) -> int | None:
     return math.prod(sizes) if len(sizes) == len(axes) else None
 
 
+class _Run(NamedTuple):
+    """One run of one sample. last: whether it is the sample's last."""
+
+    sample: int
+    turn: int
+    tensors: Arrays
+    last: bool = False
+
+
 def _observe(
-    scratch: Scratch, job: _Job, group: Sequence[str], found: Mapping[str, Histogram], progress: Progress
-) -> None:
-    """One pass over all samples for some of the tensors."""
+    scratch: Scratch, job: _Job, group: _Group, found: Mapping[str, Histogram], progress: Progress
+) -> int | None:
+    """One pass over all samples for some of the tensors; gives the sample that made an input or output not finite."""
     inputs = {value.name for value in _inputs(job.model) if value.name}
-    names = list(dict.fromkeys([*(name for name in group if name not in inputs), *job.state_outputs()]))
+    names = list(dict.fromkeys([*(name for name in group.names if name not in inputs), *job.state_outputs()]))
     session = scratch.open(names or [value.name for value in job.model.graph.outputs if value.name][:1])
-    kept = [name for name in group if name in inputs or session.types[name] in FLOAT_TYPES]
+    kept = [name for name in group.names if name in inputs or session.types[name] in FLOAT_TYPES]
     most = max(LOOKED_AT_LEAST, LOOKED_AT // len(job.data))
     ends = (inputs | set(_outputs(job.model))) & set(kept)
+    runs = _runs(job, session, names)
+    for run in _ahead(runs) if group.nbytes <= GROUP_BYTES else runs:
+        for name in kept if not run.last else ():
+            found[name].add(run.tensors[name], most=most, sample=run.sample, turn=run.turn)
+        if run.last:
+            if any(found[name].not_finite for name in ends):
+                return run.sample
+            progress(STAGE, run.sample + 1, len(job.data))
+        del run  # a run's tensors must be gone before another gives as many
+    return None
+
+
+def _runs(job: _Job, session: Observed, names: Sequence[str]) -> Iterator[_Run]:
+    """Every run of every sample, and an empty one behind each sample."""
     for index in range(len(job.data)):
         turns = itertools.count()
-        # No enumerate here, and all names dropped: a run's tensors must be gone before the next run gives as many.
+        # No enumerate here, and all names dropped: they would hold a run's tensors.
         for given, results in job.steps(session, names, index):
-            tensors, turn = {**given, **results}, next(turns)
-            for name in kept:
-                found[name].add(tensors[name], most=most, sample=index, turn=turn)
-            del given, results, tensors
-        if any(found[name].not_finite for name in ends):
-            _refuse(job, found, index)
-        progress(STAGE, index + 1, len(job.data))
+            tensors = {**given, **results}
+            del given, results
+            yield _Run(index, next(turns), tensors)
+            del tensors
+        yield _Run(index, 0, {}, last=True)
+
+
+def _ahead(runs: Iterator[_Run]) -> Iterator[_Run]:
+    """The same, each computed while the one before is counted."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, runs, None)
+        while (run := coming.result()) is not None:
+            coming = pool.submit(next, runs, None)
+            yield run
+            del run
 
 
 def _refuse(job: _Job, found: Mapping[str, Histogram], index: int) -> NoReturn:

@@ -16,7 +16,7 @@ from converters.graph.canonical import canonicalise
 from converters.graph.operators import is_half, is_quantised
 from converters.measure.blame import Blame
 from converters.ort import open_plain
-from converters.quantize.compiler import Compiler
+from converters.quantize.compiler import Compiler, activations
 from converters.quantize.constraints import Constraints
 from converters.quantize.deviation import SAMPLES, Deviation
 from converters.quantize.nodata import quantize_without_data
@@ -132,7 +132,14 @@ def _static(
     how: How,
     progress: Progress,
 ) -> Made:
-    statistics = calibrate(model, data, state=how.state or None, progress=progress, where=source.where)
+    statistics = calibrate(
+        model,
+        data,
+        tensors=activations(model.graph),
+        state=how.state or None,
+        progress=progress,
+        where=source.where,
+    )
     profiles, warnings = _profiles()
     compiler = Compiler(model, statistics, profiles)
     constraints = Constraints(*(method for method in get_args(Method) if method == how.method))

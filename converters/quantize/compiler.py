@@ -15,7 +15,7 @@ from converters.quantize.nodata import store_weights
 from converters.quantize.plan import Plan, plan
 from converters.quantize.profiles import Profile
 from converters.quantize.qdq import write_qdq
-from converters.quantize.units import find_units
+from converters.quantize.units import constant, find_units
 from converters.quantize.weights import Known
 from converters.write.onnx import write_onnx
 
@@ -23,6 +23,13 @@ CANDIDATES: tuple[Method, ...] = ("mse", "minmax", "percentile")
 """What `auto` chooses from, the preferred one first. Entropy is left to those who ask: it was never the best here."""
 CLEARLY = 0.9
 """Another method must bring the deviation below this share of the preferred one's to be taken."""
+
+
+def activations(graph: ir.Graph) -> list[str]:
+    """The tensors that some profile could hold in int8: all that plans ask the statistics for."""
+    possible = [unit for unit in find_units(graph) if unit.rule is not None]
+    values = [value for unit in possible for value in (*unit.data, *unit.outputs) if constant(value) is None]
+    return list(dict.fromkeys(value.name for value in values if value.name))
 
 
 class Compiler:
