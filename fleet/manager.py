@@ -75,6 +75,7 @@ class Manager:
         self._inbox = Inbox(self._tallies)
         self._judge = Judge(self._tallies, config.transfer.device_bytes_hour)
         self._heard: dict[str, int] = {}
+        self._turn = asyncio.Lock()  # whoever signs must know what the transactions before it have heard
         goal_key = folder.goal_key()
         self._maker = GoalMaker(config.fleet, config.devices.settings(), lambda goal: sign_goal(goal_key, goal))
         self._boot = self._seq = 0
@@ -130,8 +131,6 @@ class Manager:
                 await asyncio.sleep(RETRY_S)
 
     async def _commit(self, batch: list[Incoming]) -> None:
-        heard = dict(self._heard)
-
         def work(session: Session) -> tuple[Outcome, dict[str, bytes], list[Wanted]]:
             now = now_ms()
             outcome = intake.commit(session, batch, self._tallies, now)
@@ -142,8 +141,10 @@ class Manager:
             self._flush(session)
             return outcome, signed, [one for one in wanted if one is not None]
 
-        outcome, signed, wanted = await self.database.run(work)
-        self._heard |= outcome.heard
+        async with self._turn:
+            heard = dict(self._heard)
+            outcome, signed, wanted = await self.database.run(work)
+            self._heard |= outcome.heard
         for one in wanted:
             self._sender.add(one)
         self.changes.notify()
@@ -212,8 +213,9 @@ class Manager:
             session.flush()
             return result, self._reconcile(session, touched | moved, heard)
 
-        heard = dict(self._heard)
-        result, signed = await self.database.run(whole)
+        async with self._turn:
+            heard = dict(self._heard)
+            result, signed = await self.database.run(whole)
         self.changes.notify()
         await self._publish_goals(signed)
         return result

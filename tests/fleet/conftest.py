@@ -67,6 +67,10 @@ class Desk:
 
     async def push(self, bundle: Bundle, to: str = "all") -> Rollout:
         await self.publish(bundle)
+        return await self.roll_out(bundle, to)
+
+    async def roll_out(self, bundle: Bundle, to: str = "all") -> Rollout:
+        """Push a bundle that is published."""
         request = RolloutRequest(
             digest=bundle.digest,
             name=bundle.manifest.name,

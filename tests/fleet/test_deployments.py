@@ -1,9 +1,14 @@
 """Pushes, seen from the manager, with twins on both brokers."""
 
+import asyncio
 import re
+import threading
+
+import pytest
 
 from fleet.broker.process import BrokerProcess
 from fleet.folder import FleetFolder
+from fleet.registry import intake
 from lepton_edge.wire.messages import State
 from tests.fleet.bundles import make_bundle
 from tests.fleet.conftest import Desk, managing
@@ -21,6 +26,31 @@ async def test_push_reaches_all_devices_and_counts_its_bytes_once(desk: Desk) ->
     ]
     size = len(bundle.manifest_bytes) + sum(ref.size for ref in bundle.manifest.files.values())
     assert size <= done.bytes_published <= 2 * size
+
+
+async def test_push_that_meets_a_devices_first_report_reaches_the_device(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for while the transaction runs that first hears of the device, and signed after it."""
+    reached, go_on, store = threading.Event(), threading.Event(), intake.commit
+
+    def held_up(*arguments: object) -> intake.Outcome:
+        outcome = store(*arguments)
+        if outcome.heard:
+            reached.set()
+            assert go_on.wait(15)
+        return outcome
+
+    twin = await desk.enrol("dev-1")
+    bundle = make_bundle()
+    await desk.publish(bundle)
+    monkeypatch.setattr("fleet.registry.intake.commit", held_up)
+    async with twin.online():
+        await eventually(reached.is_set)
+        push = asyncio.create_task(desk.roll_out(bundle))
+        await asyncio.sleep(0)  # it has begun
+        go_on.set()
+        assert (await desk.ended(await push)).state == "done"
 
 
 async def test_windows_count_once_when_repeated(desk: Desk) -> None:
