@@ -1,12 +1,13 @@
 """An imported graph held against the model that it was made from: both run, and their outputs are compared."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from converters.data.dataset import Dataset
-from converters.ort import ERRORS, PROVIDERS, first_line, options
+from converters.ort import ERRORS, PROVIDERS, first_line, open_plain, options
 from converters.source import Source
 from lepton_edge.bundle.binding import Array, Arrays
 from lepton_edge.errors import ModelError
@@ -66,6 +67,43 @@ def check_import(source: Source, samples: Iterable[Arrays]) -> Seen:
 def check_on_data(source: Source, data: Dataset) -> None:
     """Hold the graph against its source on the user's own samples, the first few. Raises as `check_import`."""
     check_import(source, (data.inputs(index) for index in range(min(SAMPLES, len(data)))))
+
+
+def check_canonical(original: Path, file: Path, samples: Sequence[Arrays], *, where: str) -> None:
+    """Hold the float file that everything else is made of against the graph that was imported.
+
+    Args:
+        original: the imported graph; files, so that no second copy of the weights is held in memory.
+        file: the canonical graph.
+        samples: inputs of single runs; one is enough.
+        where: how messages name the model.
+
+    Raises:
+        ModelError: an output differs, though the imported graph gives the same each time that it is run.
+        SelfTestError: ONNX Runtime does not take one of the two.
+    """
+    executor = open_plain(original, threads=1, optimise=True)
+    wanted = [executor.execute(sample) for sample in samples]
+    again = executor.execute(samples[0])
+    del executor
+    if any(_apart(again[name], array) for name, array in wanted[0].items()):
+        return  # a random operator: it is refused where the golden outputs are made
+    executor = open_plain(file, threads=1, optimise=True)
+    for sample, want in zip(samples, wanted, strict=True):
+        got = executor.execute(sample)
+        for name, array in want.items():
+            if _apart(got[name], array):
+                raise ModelError(
+                    f"{where}: its simplified graph gives another {name!r} than the model itself: a fault of "
+                    "lepton-edge, so nothing was written; please report it with the model"
+                )
+
+
+def _apart(got: Array, want: Array) -> bool:
+    if got.shape != want.shape:
+        return True
+    error, limit, _ = _difference(got, want)
+    return not error <= limit
 
 
 def _compare(name: str, got: Array, want: Array, where: str) -> None:

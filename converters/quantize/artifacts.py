@@ -11,16 +11,23 @@ import onnx_ir as ir
 from converters.artifact import Artifact, source_artifact
 from converters.calibrate import Method, calibrate
 from converters.data.dataset import Dataset
+from converters.data.random import random_inputs
 from converters.data.sequence import recurrence, step_samples
 from converters.graph.canonical import canonicalise
 from converters.graph.operators import is_half, is_quantised
+from converters.graph.spill import spill
+from converters.importers.check import check_canonical
 from converters.measure.blame import Blame
+from converters.measure.memory import release_memory
 from converters.ort import open_plain
+from converters.proto import write_model
 from converters.quantize.compiler import Compiler, activations
 from converters.quantize.constraints import Constraints
 from converters.quantize.deviation import SAMPLES, Deviation
+from converters.quantize.means import channel_means
 from converters.quantize.nodata import quantize_without_data
 from converters.quantize.profiles import DYNAMIC, FLOAT, HALF, STATIC, Profile, host_flags, runs_right, saturates
+from converters.quantize.units import find_units
 from converters.source import Source
 from converters.write.float16 import to_float16
 from converters.write.onnx import write_onnx
@@ -28,6 +35,8 @@ from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.manifest import Precision
 from lepton_edge.progress import Progress, quiet
 
+FEW = 2
+"""Samples that the canonical graph is held against the imported one on."""
 _INT8_TYPES = {ir.DataType.INT8, ir.DataType.UINT8}
 
 
@@ -93,14 +102,25 @@ def make_artifacts(
     if is_half(source.model):
         reason = "float alone is kept: int8 from float16 comes later (not yet); export the model in float32"
         return Made([source_artifact(source, folder)], reason)
+    original = folder / "source.onnx"
+    write_model(source.model, original)
     model = canonicalise(source.model, where=source.where)
     source = source.light()
     plain = _written(model, FLOAT, "float32", folder)
+    check_canonical(original, plain.path, _few(source, calibration, how), where=source.where)
+    original.unlink()
     if how.precision == "16":
         return _smaller(plain, _written(to_float16(model), HALF, "float16", folder), "float16 weights")
     if calibration is None:
         return _without_data(model, plain, folder)
     return _static(source, model, plain, calibration, folder, how=how, progress=progress)
+
+
+def _few(source: Source, data: Dataset | None, how: How) -> list[Arrays]:
+    """The user's own inputs where they are single runs, else random ones."""
+    if data is None or how.state:
+        return [random_inputs(source.signature, 1, np.random.default_rng(0))]
+    return [data.inputs(index) for index in range(min(FEW, len(data)))]
 
 
 def _written(model: ir.Model, profile: Profile, precision: Precision, folder: Path) -> Artifact:
@@ -132,6 +152,8 @@ def _static(
     how: How,
     progress: Progress,
 ) -> Made:
+    if spill(model, folder / "weights.bin"):
+        release_memory()
     statistics = calibrate(
         model,
         data,
@@ -141,10 +163,14 @@ def _static(
         where=source.where,
     )
     profiles, warnings = _profiles()
-    compiler = Compiler(model, statistics, profiles)
+    samples = some_inputs(source, plain, data, how)
+    elements = {name: histogram.seen // max(1, statistics.samples) for name, histogram in statistics.items()}
+    means = channel_means(model, find_units(model.graph), elements, samples, where=source.where)
+    compiler = Compiler(model, statistics, profiles, means=means)
     constraints = Constraints(*(method for method in get_args(Method) if method == how.method))
     if how.method == "auto" and compiler.plan(profiles[0], constraints).pays:
-        constraints = Constraints(compiler.choose_method(Deviation(model, some_inputs(source, plain, data, how))))
+        deviation = Deviation(model, some_inputs(source, plain, data, how), file=plain.path)
+        constraints = Constraints(compiler.choose_method(deviation))
     # Where the speed is not known, a file that is no smaller has nothing to say for it.
     artifacts = [
         one

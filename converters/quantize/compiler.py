@@ -1,6 +1,6 @@
 """One canonical graph, calibrated once, from which the file of every profile is made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
@@ -16,7 +16,7 @@ from converters.quantize.plan import Plan, plan
 from converters.quantize.profiles import Profile
 from converters.quantize.qdq import write_qdq
 from converters.quantize.units import constant, find_units
-from converters.quantize.weights import Known
+from converters.quantize.weights import Floats, Known
 from converters.write.onnx import write_onnx
 
 CANDIDATES: tuple[Method, ...] = ("mse", "minmax", "percentile")
@@ -42,13 +42,21 @@ class Compiler:
         profiles: that files are made for, the one of this host first.
     """
 
-    def __init__(self, model: ir.Model, statistics: Statistics, profiles: Sequence[Profile]) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        statistics: Statistics,
+        profiles: Sequence[Profile],
+        *,
+        means: Mapping[str, Floats] | None = None,
+    ) -> None:
+        """means: of channels (`channel_means`), to make up for what weights lose on average."""
         self.model = model
         self.units = find_units(model.graph)
         self.statistics = statistics
         self.profiles = profiles
         self._encodings: dict[Method, Encodings] = {}
-        self._known = Known()
+        self._known = Known(means)
 
     def plan(self, profile: Profile, constraints: Constraints) -> Plan:
         """What is int8 on a profile."""

@@ -2,12 +2,13 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.ort import open_plain
+from converters.ort import WORKERS, open_plain
 from converters.write.onnx import write_onnx
 from lepton_edge.bundle.binding import Array, Arrays
 
@@ -22,15 +23,16 @@ class Deviation:
     the golden test's; a graph's is the mean over its float outputs.
     """
 
-    def __init__(self, model: ir.Model, samples: Sequence[Arrays]) -> None:
+    def __init__(self, model: ir.Model, samples: Sequence[Arrays], *, file: Path | None = None) -> None:
         """Run the float graph.
 
         Args:
             model: the canonical graph.
             samples: inputs of single runs.
+            file: of that graph, where it is written already.
         """
         self._samples = samples
-        self._wanted = _run(model, samples)
+        self._wanted = _run(model, samples) if file is None else _run_file(file, samples)
 
     def of(self, model: ir.Model) -> float:
         """The deviation of a graph with the same inputs and outputs; infinite where it gives NaN."""
@@ -43,8 +45,13 @@ def _run(model: ir.Model, samples: Sequence[Arrays]) -> Mapping[str, Sequence[Ar
     with tempfile.TemporaryDirectory(prefix="lepton-edge-") as folder:
         file = Path(folder) / "graph.onnx"
         write_onnx(model, file)
-        executor = open_plain(file, threads=2, optimise=True)
-        outputs = [executor.execute(sample) for sample in samples]
+        return _run_file(file, samples)
+
+
+def _run_file(file: Path, samples: Sequence[Arrays]) -> Mapping[str, Sequence[Array]]:
+    executor = open_plain(file, threads=1, optimise=True)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        outputs = list(pool.map(executor.execute, samples))
     return {name: [one[name] for one in outputs] for name in outputs[0]}
 
 

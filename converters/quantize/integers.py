@@ -10,7 +10,14 @@ from converters.quantize.channels import nearest
 from converters.quantize.encoding import SHIFT, STEPS, Encoding
 from converters.quantize.insert import Inserter
 from converters.quantize.profiles import Profile, Sign
-from converters.quantize.weights import Floats, Known, quantize_activation, quantize_bias, quantize_weights
+from converters.quantize.weights import (
+    Floats,
+    Known,
+    correct_bias,
+    quantize_activation,
+    quantize_bias,
+    quantize_weights,
+)
 
 Array = npt.NDArray[np.generic]
 
@@ -56,7 +63,14 @@ class Integers:
         return self._stored(name, steps, [np.asarray(encoding.scale, np.float32), self._step(encoding.zero_point)])
 
     def weights(
-        self, weights: Floats, bias: Floats | None, name: str, source: Encoding, *, axis: int
+        self,
+        weights: Floats,
+        bias: Floats | None,
+        name: str,
+        source: Encoding,
+        *,
+        axis: int,
+        mean: Floats | None = None,
     ) -> tuple[ir.Value, ir.Value | None]:
         """Weights, and the bias that goes with them, read back from their steps.
 
@@ -66,14 +80,18 @@ class Integers:
             name: of the unit.
             source: the encoding of what they are multiplied with.
             axis: of the weights' channels.
+            mean: of each channel that they are multiplied with, where it is known: the bias makes up for rounding.
         """
         found = self._known.steps((name, axis), lambda: nearest(weights, [axis]))
-        steps, scale = quantize_weights(weights, axis=axis, input_scale=source.scale, bias=bias, found=found)
+        quantised = quantize_weights(weights, axis=axis, input_scale=source.scale, bias=bias, found=found)
+        steps, scale = quantised
         data: Array = steps if self._profile.weights == "S8" else steps.view(np.uint8) + np.uint8(SHIFT)
         zero = np.full(scale.shape, SHIFT if self._profile.weights == "U8" else 0, data.dtype)
         made = self._stored(f"{name}_weight", data, [scale, zero], axis=axis)
         if bias is None:
             return made, None
+        if mean is not None:
+            bias = correct_bias(bias, weights, quantised, mean, axis=axis)
         total = (scale.astype(np.float64) * source.scale).astype(np.float32)
         return made, self._stored(f"{name}_bias", quantize_bias(bias, total), [total], axis=0)
 

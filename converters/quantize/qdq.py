@@ -23,7 +23,7 @@ def write_qdq(model: ir.Model, plan: Plan, known: Known | None = None) -> ir.Mod
     Args:
         model: the canonical graph; it is not changed.
         plan: of that graph.
-        known: the weights' steps, as far as plans of the same graph needed them before; the rest is added.
+        known: what plans of the same graph have in common; steps that are found now are added.
     """
     copy = model.clone()
     writer = _Writer(copy.graph, plan, known or Known())
@@ -43,6 +43,7 @@ class _Writer:
         self._made = [plan.units[index] for index in sorted(plan.int8)]
         self._writers = {value.name or "": unit for unit in self._made for value in unit.outputs}
         self._integers = Integers(graph, plan.profile, known)
+        self._means = known.means
         self._steps: dict[str, ir.Value] = {}
 
     def run(self) -> None:
@@ -88,8 +89,10 @@ class _Writer:
         bias = constant(unit.bias)
         axis = 0 if unit.rule is None else unit.rule.axis
         held = None if bias is None else bias.numpy()
-        source = self._encoding(unit.data[0].name)
-        made, made_bias = self._integers.weights(weight.numpy(), held, unit.name, source, axis=axis)
+        read = unit.data[0].name or ""
+        made, made_bias = self._integers.weights(
+            weight.numpy(), held, unit.name, self._encoding(read), axis=axis, mean=self._means.get(read)
+        )
         node.replace_input_with(position, made)
         if made_bias is not None and unit.bias is not None:
             holder = self._nodes[unit.nodes[1].name or ""] if unit.operator == "MatMul" else node

@@ -4,7 +4,7 @@ Source: LiteRT 8-bit quantization specification (weights symmetric in -127..127,
 input_scale * weight_scale and zero point 0).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -28,9 +28,14 @@ class Weights(NamedTuple):
 
 
 class Known:
-    """Steps that were found before: the nearest ones depend on the weights alone, not on plan or profile."""
+    """What all plans of a graph have in common.
 
-    def __init__(self) -> None:
+    Steps that were found before: the nearest ones depend on the weights alone. And the means of what the weights are
+    multiplied with, by tensor, shape (channels,).
+    """
+
+    def __init__(self, means: Mapping[str, Floats] | None = None) -> None:
+        self.means = means or {}
         self._steps: dict[tuple[object, ...], Steps] = {}
 
     def steps(self, key: tuple[object, ...], find: Callable[[], Steps]) -> Steps:
@@ -72,6 +77,31 @@ def quantize_weights(
     shape = [-1 if index == axis else 1 for index in range(weights.ndim)]
     steps = np.clip(np.rint(weights / raised.reshape(shape)), -LIMIT, LIMIT).astype(np.int8)
     return Weights(steps, raised)
+
+
+def correct_bias(bias: Floats, weights: Floats, made: Weights, mean: Floats, *, axis: int) -> Floats:
+    """Add to a bias what the weights' rounding takes away on average.
+
+    Args:
+        bias: shape (channels,).
+        weights: as they were: of a convolution (axis 0, its window last) or of a matrix product (axis 1).
+        made: what they became.
+        mean: of what they are multiplied with, shape (input channels,).
+        axis: of the output channels.
+
+    Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019, section 4.2,
+    with means that calibration measured.
+    """
+    shape = [-1 if index == axis else 1 for index in range(weights.ndim)]
+    lost = weights - made.steps * made.scale.reshape(shape)
+    if axis == 1:
+        return bias + mean @ lost
+    # Each group of output channels reads its own input channels.
+    window = lost.reshape(*lost.shape[:2], -1).sum(axis=2)
+    groups = max(1, len(mean) // window.shape[1])
+    by_group = window.reshape(groups, -1, window.shape[1]) * mean.reshape(groups, 1, -1)
+    corrected: Floats = bias + by_group.sum(axis=2).reshape(-1)
+    return corrected
 
 
 def quantize_bias(bias: Floats, scale: Floats) -> npt.NDArray[np.int32]:

@@ -1,0 +1,72 @@
+"""The mean of each channel of what layers with weights read: what rounded weights err by on average follows from it.
+
+Only a few samples are looked at: a channel of an image or a text is a mean over many positions already.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from converters.calibrate.scratch import Scratch
+from converters.quantize.units import Unit, constant
+from converters.quantize.weights import Floats
+from lepton_edge.bundle.binding import Array, Arrays
+
+MOST_BYTES = 256 * 1024 * 1024
+"""Of tensors that one run holds at a time."""
+
+
+def channel_means(
+    model: ir.Model, units: Sequence[Unit], elements: Mapping[str, int], samples: Sequence[Arrays], *, where: str
+) -> dict[str, Floats]:
+    """Run the float graph and take means.
+
+    Args:
+        model: the canonical graph.
+        units: of the graph.
+        elements: how many a tensor has in one run.
+        samples: inputs of single runs.
+        where: how messages name the model.
+
+    Returns:
+        By tensor, shape (channels,): of axis 1 where it has four axes, else of the last.
+    """
+    wanted = [unit.data[0].name or "" for unit in units if unit.weight is not None and constant(unit.data[0]) is None]
+    inputs = {value.name for value in model.graph.inputs}
+    totals: dict[str, list[Floats]] = {name: [] for name in dict.fromkeys(wanted)}
+    for name in inputs & set(totals):
+        totals[name or ""] = [_mean(sample[name or ""]) for sample in samples]
+    with Scratch(model, where=where) as scratch:
+        for group in _groups([name for name in totals if name not in inputs], elements):
+            session = scratch.open(group)
+            for sample in samples:
+                for name, array in session.run(sample, group).items():
+                    totals[name].append(_mean(array))
+    return {name: _over_samples(rows) for name, rows in totals.items() if rows}
+
+
+def _over_samples(rows: Sequence[Floats]) -> Floats:
+    mean: Floats = np.stack(rows).mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def _mean(array: Array) -> Floats:
+    channel = 1 if array.ndim == 4 else array.ndim - 1
+    others = tuple(axis for axis in range(array.ndim) if axis != channel)
+    mean: Floats = array.mean(axis=others, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def _groups(names: Sequence[str], elements: Mapping[str, int]) -> Iterator[list[str]]:
+    group: list[str] = []
+    held = 0
+    for name in names:
+        size = 4 * elements.get(name, 0)
+        if group and held + size > MOST_BYTES:
+            yield group
+            group, held = [], 0
+        group.append(name)
+        held += size
+    if group:
+        yield group
