@@ -18,8 +18,8 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	$(PIP) install -e '.[demo]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(PIP) install -e '.[dev]'
+$(VENV)/.dev: pyproject.toml .ci/constraints.txt | $(BIN)/python
+	$(PIP) install -c .ci/constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo   ## the whole job on this machine: convert, push, measure, roll back
