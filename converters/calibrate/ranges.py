@@ -26,6 +26,7 @@ NEAR_STEPS = 4
 """Values that differ by fewer steps than this are as good as equal once they are integers."""
 LOST_POWER = 0.25
 """The share of a tensor's mean square that quantisation may take."""
+_END = 0.02
 _COARSE = 64
 _FINE = 25
 _DEEPEST = 2.0**-12
@@ -132,9 +133,9 @@ def expected_error(histogram: Histogram, chosen: Range, *, bits: int = 8) -> flo
 def resolution(histogram: Histogram, chosen: Range, *, bits: int = 8) -> Resolution:
     """Judge whether integers within a range can carry a tensor.
 
-    They cannot when more than half of the values that are no atoms lie within one step of zero or of an atom (a mask
-    of -1e9 added to scores, variances over many octaves, outliers 1000 times the bulk), when the values differ but by
-    fewer than NEAR_STEPS steps, when clipping takes more than LOST_POWER, or when some were not finite.
+    They cannot when more than half of the values that are no atoms lie within one step of zero or of an atom at an end
+    (a mask of -1e9 added to scores, variances over many octaves, outliers 1000 times the bulk), when the values differ
+    but by fewer than NEAR_STEPS steps, when clipping takes more than LOST_POWER, or when some were not finite.
 
     Tensors whose readers need absolute precision only, by their nature (a softmax's output with its fixed scale),
     are the caller's to exempt.
@@ -177,7 +178,9 @@ def _lost(histogram: Histogram, step: float) -> tuple[float, str]:
     total = int(held.sum())
     if total < CONTINUOUS_SHARE * histogram.count:
         return 0.0, ""
-    points = np.concatenate([[0.0], value[atom]])
+    # An atom within the range is one value among others (a background); one at its end may stand far off, as masks do.
+    ends = (value <= histogram.minimum * (1 - _END)) | (value >= histogram.maximum * (1 - _END))
+    points = np.concatenate([[0.0], value[atom & ends]])
     distances = np.abs(value[:, np.newaxis] - points)
     distance = distances.min(axis=1)
     lost = float(held[distance < step].sum()) / total
