@@ -12,6 +12,7 @@ from converters.data.dataset import Dataset
 from converters.data.npz import from_arrays
 from converters.importers import import_model
 from converters.quantize.artifacts import How, make_artifacts
+from converters.quantize.weights import correct_bias, quantize_weights
 from converters.source import Source
 from lepton_edge.errors import ModelError
 from tests.converters import models
@@ -118,3 +119,35 @@ def test_precision_16_halves_the_file(tmp_path: Path) -> None:
     assert half.size < 0.65 * plain.size
     x = np.random.default_rng(0).standard_normal((4, 5, 16)).astype(np.float32)
     assert relative_error(run(half.path, x)[0], run(plain.path, x)[0]) < 0.01
+
+
+def test_a_bias_makes_up_for_what_its_weights_lose_on_average() -> None:
+    """Against the mean input, layers with corrected biases give what the float layers give."""
+    rng = np.random.default_rng(0)
+    for shape, axis, channels in (((6, 4, 3, 3), 0, 4), ((6, 1, 3, 3), 0, 6), ((6, 2, 1, 1), 0, 4), ((5, 7), 1, 5)):
+        weights = rng.normal(0, 1, shape).astype(np.float32)
+        mean, bias = rng.uniform(0, 2, channels).astype(np.float32), np.zeros(shape[axis], np.float32)
+        made = quantize_weights(weights, axis=axis)
+        scale = made.scale.reshape([-1 if index == axis else 1 for index in range(len(shape))])
+        corrected = correct_bias(bias, weights, made, mean, axis=axis)
+        groups = channels // shape[1] if axis == 0 else 1
+        wanted = on_constant(weights, mean, axis, groups)
+        got = on_constant(made.steps * scale, mean, axis, groups) + corrected
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+        assert np.abs(corrected).max() > 0
+
+
+def on_constant(weights: np.ndarray, mean: np.ndarray, axis: int, groups: int) -> np.ndarray:
+    """What a layer gives in the middle of an image (or for a row) whose channels are constant."""
+    if axis == 1:
+        return mean @ weights
+    parts = np.split(weights, groups), np.split(mean, groups)
+    return np.concatenate([np.einsum("oihw,i->o", part, values) for part, values in zip(*parts, strict=True)])
+
+
+def test_int8_keeps_the_mean_of_what_it_computes(source: Source, tmp_path: Path) -> None:
+    made = make_artifacts(source, calibration(source, 60), tmp_path)
+    x = models.samples(60)["x"]
+    plain, *quantised = (run(artifact.path, x)[0] for artifact in made.artifacts)
+    for one in quantised:
+        assert np.abs((one - plain).mean(axis=0)).max() < 0.02 * plain.std()
