@@ -160,7 +160,7 @@ def measure(
     for text in source.notes:
         note(text)
     metric = _metric(source.signature, samples.evaluation, request, card) if samples.evaluation else None
-    if samples.calibration:
+    if samples.calibration and request.precision == "8":
         note(f"calibrating on {len(samples.calibration)} samples")
     how = How(request.precision, request.method, request.state)
     # Handed over, so that the weights go as soon as the canonical graph has its own.
@@ -189,7 +189,14 @@ def measure(
     note("proving and timing" if request.benchmark else "proving")
     terms = Terms(budget=request.budget if evaluation else None, keep_all=request.keep_all, benchmark=request.benchmark)
     judged = judge_artifacts(
-        made.artifacts, source.signature, inputs, evaluation, terms=terms, prepared=made.prepared, progress=progress
+        made.artifacts,
+        source.signature,
+        inputs,
+        evaluation,
+        terms=terms,
+        prepared=made.prepared,
+        blame=made.blame,
+        progress=progress,
     )
     return Measured(source, samples, made, judged, evaluation, inputs)
 

@@ -57,6 +57,7 @@ def judge_artifacts(
     *,
     terms: Terms,
     prepared: Path | None = None,
+    blame: Sequence[Blame] = (),
     progress: Progress = quiet,
 ) -> list[Judged]:
     """Prove, time and judge every artifact.
@@ -68,6 +69,7 @@ def judge_artifacts(
         evaluation: what each variant did on the user's data; None where nothing was evaluated.
         terms: the budget and what else decides.
         prepared: the file of the float graph behind the quantised ones, to name layers in.
+        blame: the layers that first aid found to lose most, where it was needed.
         progress: told after each proof, and during the timing.
 
     Raises:
@@ -92,7 +94,7 @@ def judge_artifacts(
         )
         for artifact in artifacts
     ]
-    return [_with_blame(one, prepared, inputs) for one in _follow_the_native(judged)]
+    return [_with_blame(one, prepared, blame, inputs) for one in _follow_the_native(judged)]
 
 
 def _prove(
@@ -177,7 +179,10 @@ def _follow_the_native(judged: list[Judged]) -> list[Judged]:
     return [replace(one, verdict=verdict) if one.name in forms and one.verdict.kept else one for one in judged]
 
 
-def _with_blame(one: Judged, prepared: Path | None, inputs: Arrays) -> Judged:
+def _with_blame(one: Judged, prepared: Path | None, blame: Sequence[Blame], inputs: Arrays) -> Judged:
+    """Name the layers that lost most: in a file that first aid mended those that it returned to float."""
+    if blame and one.artifact.precision == "int8" and not one.artifact.is_source:
+        return replace(one, blame=list(blame))
     if prepared is None or not one.verdict.over_budget:
         return one
     return replace(one, blame=blame_layers(onnx.load(prepared), one.artifact.read(), inputs))
