@@ -1,6 +1,5 @@
 """golden.npz and each variant's tolerance: what a file gave here, and how much healthy machines may differ from it."""
 
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from converters.artifact import Artifact
 from converters.data.dataset import Dataset
 from converters.data.random import random_inputs
 from converters.data.split import choose_spread
-from converters.ort import open_plain
+from converters.ort import WORKERS, open_plain
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.golden import GOLDEN_COUNT, distance
 from lepton_edge.bundle.manifest import ModelSignature, Precision
@@ -32,8 +31,6 @@ DEAR_S = 2.0
 """Where all golden inputs take longer than this, the other ways are tried on some of them alone: ..."""
 FEWER = 4
 """... so many, spread over all. Measured (MobileNetV2, two others): within 30 % of what all 16 show."""
-WORKERS = min(2, os.cpu_count() or 1)
-"""Inputs that are run at a time; each on one thread of its own, so that none knows of another."""
 _SHARED = {"onnxruntime"}
 """Runtimes that let two threads into one loaded file."""
 

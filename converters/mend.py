@@ -60,7 +60,8 @@ def keep_budget(
     if compiler is None or not _over(made.artifacts, evaluation, patient.budget):
         return made, evaluation
     plain = made.artifacts[0]
-    deviation = Deviation(compiler.model, some_inputs(patient.source, plain, patient.calibration, patient.how))
+    samples = some_inputs(patient.source, plain, patient.calibration, patient.how)
+    deviation = Deviation(compiler.model, samples, file=plain.path)
     cures = worth(compiler, compiler.plan(compiler.profiles[0], made.constraints), deviation, progress=progress)
 
     def fits(constraints: Constraints) -> bool:

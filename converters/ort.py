@@ -3,6 +3,7 @@
 Its errors share no base class below Exception, so they are listed here, once.
 """
 
+import os
 from pathlib import Path
 
 import onnxruntime
@@ -26,6 +27,9 @@ ERRORS = (
     state.RuntimeException,
 )
 PROVIDERS = ["CPUExecutionProvider"]
+WORKERS = min(2, os.cpu_count() or 1)
+"""Inputs that are run at a time where only outputs count; each on one thread of its own, so that none knows of another.
+More would hold more activations."""
 _ERROR_ONLY = 3
 _FATAL_ONLY = 4
 

@@ -11,31 +11,34 @@ from lepton_edge import durable
 
 LEAST_BYTES = 64 * 1024 * 1024
 """Models whose large weights are less than this stay in memory."""
-_PLAIN_BITS = 8
-"""Narrower types share bytes, and strings have no width: neither is worth the care."""
+_PLAIN = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL}
+"""Types that constants mostly have, and whose arrays tell them."""
 _LARGE = 1 << 20
 """Bytes from which on a tensor is worth a mapping."""
 
 
-def spill(model: ir.Model, path: Path) -> bool:
+def spill(model: ir.Model, path: Path) -> ir.Model:
     """Move a graph's large float32 constants into a file; they read as before, as long as the file stays.
 
     Each is mapped anew whenever somebody reads it, and let go with the array that was read. Such arrays cannot be
     written to.
 
     Args:
-        model: its initialisers are replaced; their values are the same.
+        model: it is not changed, but nobody should keep it.
         path: of the file, which is written if it is worth it.
 
     Returns:
-        Whether it was.
+        A copy whose large constants are in the file; the given model where that is not worth it.
 
     Raises:
         DiskFullError, StorageError: the file cannot be written.
     """
     large = [value for value in model.graph.initializers.values() if _is_large(value.const_value)]
     if sum(value.const_value.nbytes for value in large if value.const_value is not None) < LEAST_BYTES:
-        return False
+        return model
+    # A graph remembers values that it has no more, and one constant keeps the whole imported message alive.
+    model = model.clone()
+    large = [value for value in model.graph.initializers.values() if _is_large(value.const_value)]
     with durable.translated(path), path.open("wb") as file:
         for value in large:
             offset, tensor = file.tell(), value.const_value
@@ -50,13 +53,13 @@ def spill(model: ir.Model, path: Path) -> bool:
                 )
     for value in model.graph.initializers.values():
         _take_out(value)
-    return True
+    return model
 
 
 def _take_out(value: ir.Value) -> None:
     """Give a small constant memory of its own: one that lies in the imported message keeps all of the message alive."""
     tensor = value.const_value
-    if isinstance(tensor, ir.TensorProtoTensor) and tensor.dtype.bitwidth >= _PLAIN_BITS:
+    if isinstance(tensor, ir.TensorProtoTensor) and tensor.dtype in _PLAIN:
         value.const_value = ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=value.name)
 
 

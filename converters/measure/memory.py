@@ -19,6 +19,8 @@ import onnxruntime
 _KIB = 1 if sys.platform == "darwin" else 1024
 TIMEOUT_S = 120.0
 _M_MMAP_THRESHOLD = -3
+WORTH_BYTES = 300_000_000
+"""What a process must hold before memory is looked for in it."""
 _LARGE = 1 << 20
 """Bytes from which on a block is a mapping of its own during a conversion."""
 
@@ -39,11 +41,21 @@ def bound_heap() -> None:
 def release_memory() -> None:
     """Let go of what nobody needs, graphs (whose nodes and values hold each other) above all.
 
-    Freed memory goes back to the system by malloc_trim(3), where the C library has it.
+    Freed memory goes back to the system by malloc_trim(3), where the C library has it. A process that is small anyway
+    is left to the interpreter's own collector: a full collection takes 60 ms with all libraries loaded.
     """
+    if 0 < rss_bytes() < WORTH_BYTES:
+        return
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def rss_bytes(statm: Path = Path("/proc/self/statm")) -> int:
+    """The memory that this process holds now, in bytes; 0 where the system does not tell (proc(5), statm)."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int:

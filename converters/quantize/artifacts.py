@@ -107,6 +107,8 @@ def make_artifacts(
     model = canonicalise(source.model, where=source.where)
     source = source.light()
     plain = _written(model, FLOAT, "float32", folder)
+    model = spill(model, folder / "weights.bin")
+    release_memory()
     check_canonical(original, plain.path, _few(source, calibration, how), where=source.where)
     original.unlink()
     if how.precision == "16":
@@ -152,8 +154,6 @@ def _static(
     how: How,
     progress: Progress,
 ) -> Made:
-    if spill(model, folder / "weights.bin"):
-        release_memory()
     statistics = calibrate(
         model,
         data,
