@@ -50,7 +50,7 @@ class ImageCenterCrop(
 class AudioResample(
     Record, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="op", tag="audio.resample"
 ):
-    """Resample to `rate` hertz with soxr; a sound that has this rate stays as it is."""
+    """Resample to `rate` hertz with libsamplerate; a sound that has this rate stays as it is."""
 
     rate: Hertz
     quality: Literal["QQ", "LQ", "MQ", "HQ", "VHQ"] = "HQ"

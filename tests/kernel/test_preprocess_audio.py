@@ -227,7 +227,7 @@ def test_scale_and_preemphasis() -> None:
 
 
 def test_resampling_keeps_a_tone_and_its_length() -> None:
-    pytest.importorskip("soxr")
+    pytest.importorskip("samplerate")
     time = np.arange(16_000) / 16_000
     tone = Sound(np.sin(2 * np.pi * 440 * time).astype(np.float32), 16_000)
     got = run(tone, AudioResample(rate=RATE))
@@ -237,11 +237,27 @@ def test_resampling_keeps_a_tone_and_its_length() -> None:
     np.testing.assert_array_equal(got, run(tone, AudioResample(rate=RATE)))
 
 
+@pytest.mark.parametrize("quality", ["QQ", "LQ", "MQ", "HQ", "VHQ"])
+@pytest.mark.parametrize(("before", "after"), [(44_100, 16_000), (16_000, 44_100), (22_050, 8_000), (100, 25_600)])
+def test_resampled_length_is_the_ratio_rounded(quality: Any, before: int, after: int) -> None:
+    pytest.importorskip("samplerate")
+    for count in (0, 1, 2, 3, 7, 100, 441):
+        got = run(Sound(np.ones(count, np.float32), before), AudioResample(rate=after, quality=quality))
+        assert got.shape == (round(count * after / before),)
+        assert got.dtype == np.float32
+
+
+def test_rates_too_far_apart_are_refused() -> None:
+    pytest.importorskip("samplerate")
+    with pytest.raises(DataError, match="1 : 256"):
+        run(Sound(np.zeros(10_000, np.float32), 100), AudioResample(rate=25_700))
+
+
 def test_a_sound_of_the_right_rate_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "soxr", None)
+    monkeypatch.setitem(__import__("sys").modules, "samplerate", None)
     sound = noise(50)
     np.testing.assert_array_equal(run(sound, AudioResample(rate=RATE)), sound.samples)
-    with pytest.raises(DataError, match=r"soxr, which is not installed: pip install 'lepton-edge\[audio\]'"):
+    with pytest.raises(DataError, match=r"samplerate, which is not installed: pip install 'lepton-edge\[audio\]'"):
         run(sound, AudioResample(rate=16_000))
 
 

@@ -131,7 +131,7 @@ def test_every_step_is_in_the_table_or_works_on_outputs() -> None:
 def test_the_kernel_needs_no_extra_until_a_step_does() -> None:
     program = (
         "import sys; import lepton_edge.preprocess.recipe, lepton_edge.preprocess.postprocess; "
-        "print({'PIL', 'soxr', 'tokenizers'} & set(sys.modules))"
+        "print({'PIL', 'samplerate', 'tokenizers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
