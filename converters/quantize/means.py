@@ -30,20 +30,37 @@ def channel_means(
         where: how messages name the model.
 
     Returns:
-        By tensor, shape (channels,): of axis 1 where it has four axes, else of the last.
+        By unit, shape (input channels,): axis 1 for a convolution, the last axis for a matrix product.
     """
-    wanted = [unit.data[0].name or "" for unit in units if unit.weight is not None and constant(unit.data[0]) is None]
+    readers: dict[str, list[Unit]] = {}
+    for unit in units:
+        if unit.weight is not None and constant(unit.data[0]) is None:
+            readers.setdefault(unit.data[0].name or "", []).append(unit)
+    rows: dict[str, list[Floats]] = {}
+    for name, array in _tensors(model, list(readers), elements, samples, where):
+        for unit in readers[name]:
+            rows.setdefault(unit.name, []).append(_mean(array, channel_axis(unit)))
+    return {name: _over_samples(found) for name, found in rows.items()}
+
+
+def channel_axis(unit: Unit) -> int:
+    """The axis of its input whose elements its weights tell apart."""
+    return 1 if unit.operator in {"Conv", "ConvTranspose"} else -1
+
+
+def _tensors(
+    model: ir.Model, names: Sequence[str], elements: Mapping[str, int], samples: Sequence[Arrays], where: str
+) -> Iterator[tuple[str, Array]]:
+    """Each tensor on each sample."""
     inputs = {value.name for value in model.graph.inputs}
-    totals: dict[str, list[Floats]] = {name: [] for name in dict.fromkeys(wanted)}
-    for name in inputs & set(totals):
-        totals[name or ""] = [_mean(sample[name or ""]) for sample in samples]
+    for name in names:
+        if name in inputs:
+            yield from ((name, sample[name]) for sample in samples)
     with Scratch(model, where=where) as scratch:
-        for group in _groups([name for name in totals if name not in inputs], elements):
+        for group in _groups([name for name in names if name not in inputs], elements):
             session = scratch.open(group)
             for sample in samples:
-                for name, array in session.run(sample, group).items():
-                    totals[name].append(_mean(array))
-    return {name: _over_samples(rows) for name, rows in totals.items() if rows}
+                yield from session.run(sample, group).items()
 
 
 def _over_samples(rows: Sequence[Floats]) -> Floats:
@@ -51,9 +68,8 @@ def _over_samples(rows: Sequence[Floats]) -> Floats:
     return mean
 
 
-def _mean(array: Array) -> Floats:
-    channel = 1 if array.ndim == 4 else array.ndim - 1
-    others = tuple(axis for axis in range(array.ndim) if axis != channel)
+def _mean(array: Array, channel: int) -> Floats:
+    others = tuple(axis for axis in range(array.ndim) if axis != channel % array.ndim)
     mean: Floats = array.mean(axis=others, dtype=np.float64).astype(np.float32)
     return mean
 

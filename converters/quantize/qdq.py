@@ -91,7 +91,7 @@ class _Writer:
         held = None if bias is None else bias.numpy()
         read = unit.data[0].name or ""
         made, made_bias = self._integers.weights(
-            weight.numpy(), held, unit.name, self._encoding(read), axis=axis, mean=self._means.get(read)
+            weight.numpy(), held, unit.name, self._encoding(read), axis=axis, mean=self._means.get(unit.name)
         )
         node.replace_input_with(position, made)
         if made_bias is not None and unit.bias is not None:

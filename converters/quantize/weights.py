@@ -31,7 +31,7 @@ class Known:
     """What all plans of a graph have in common.
 
     Steps that were found before: the nearest ones depend on the weights alone. And the means of what the weights are
-    multiplied with, by tensor, shape (channels,).
+    multiplied with, by unit, shape (input channels,).
     """
 
     def __init__(self, means: Mapping[str, Floats] | None = None) -> None:

@@ -16,7 +16,7 @@ from converters.quantize.weights import correct_bias, quantize_weights
 from converters.source import Source
 from lepton_edge.errors import ModelError
 from tests.converters import models
-from tests.converters.quantised import relative_error, run
+from tests.converters.quantised import net, relative_error, run
 
 Net = Callable[[], onnx.ModelProto]
 
@@ -151,3 +151,19 @@ def test_int8_keeps_the_mean_of_what_it_computes(source: Source, tmp_path: Path)
     plain, *quantised = (run(artifact.path, x)[0] for artifact in made.artifacts)
     for one in quantised:
         assert np.abs((one - plain).mean(axis=0)).max() < 0.02 * plain.std()
+
+
+def test_a_product_over_the_last_of_four_axes_has_its_means_there(tmp_path: Path) -> None:
+    """ConvNeXt's layers: images turned channels-last, and a matrix product over the channels."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        onnx.helper.make_node("Transpose", ["x"], ["t"], "turn", perm=[0, 2, 3, 1]),
+        onnx.helper.make_node("MatMul", ["t", "w"], ["p"], "product"),
+        onnx.helper.make_node("Add", ["p", "b"], ["y"], "bias"),
+    ]
+    weights = {"w": rng.normal(0, 0.2, (8, 96)).astype(np.float32), "b": rng.normal(0, 1, 96).astype(np.float32)}
+    source = import_model(net(nodes, weights))
+    x = rng.uniform(0, 2, (24, 8, 10, 10)).astype(np.float32)
+    made = make_artifacts(source, from_arrays({"x": x}, source.signature, where="data"), tmp_path)
+    plain, *others = (run(artifact.path, x)[0] for artifact in made.artifacts)
+    assert all(relative_error(one, plain) < 0.03 for one in others)
