@@ -173,7 +173,7 @@ def _reference(given: Traceable, source: Source) -> Reference:
     def run(arrays: Arrays) -> Arrays:
         import torch
 
-        fed = iter([torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in inputs])
+        fed = iter([torch.from_numpy(_writable(arrays[name])) for name in inputs])
         results = given.fed(lambda tensor: next(fed).to(tensor.device)).run()
         if len(results) != len(outputs):
             raise ModelError(f"{given.where}: the module gives {len(results)} tensors, its graph {outputs}")
@@ -182,6 +182,11 @@ def _reference(given: Traceable, source: Source) -> Reference:
         }  # fmt: skip
 
     return run
+
+
+def _writable(array: Array) -> Array:
+    """The array in C order, copied where it is read-only: torch has no such tensors, and warns."""
+    return np.require(array, requirements=["C", "W"])
 
 
 def _samples(given: Traceable, source: Source) -> Iterator[Arrays]:

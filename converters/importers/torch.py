@@ -111,7 +111,9 @@ def _examples(inputs: object, where: str) -> tuple[tuple[object, ...], dict[str,
     from torch.utils import _pytree as pytree
 
     def tensor(leaf: object) -> object:
-        return torch.from_numpy(np.ascontiguousarray(leaf)) if isinstance(leaf, np.ndarray | np.generic) else leaf
+        if not isinstance(leaf, np.ndarray | np.generic):
+            return leaf
+        return torch.from_numpy(np.require(leaf, requirements=["C", "W"]))
 
     if isinstance(inputs, torch.Tensor | np.ndarray):
         inputs = (inputs,)

@@ -147,6 +147,18 @@ def test_a_reference_shows_a_graph_that_is_not_the_module(net: tuple[nn.Module, 
             module.head.bias[2] -= 0.5
 
 
+def test_read_only_arrays_are_copied_for_torch(net: tuple[nn.Module, Source]) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    x.flags.writeable = False
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # else it warns but once in a process
+    try:
+        check_import(net[1], [{"image": x}])
+        assert import_model(nn.Linear(8, 2), inputs=x[0, 0]).signature.inputs[0].shape == ["batch", 8]
+    finally:
+        torch.set_warn_always(always)
+
+
 @pytest.mark.parametrize("by_name", [False, True])
 def test_several_inputs_and_outputs_by_name(by_name: bool) -> None:
     ids, weight = torch.randint(0, 50, (2, 6)), torch.rand(2, 6)
