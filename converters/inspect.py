@@ -109,21 +109,22 @@ class Inspection(Record, frozen=True, kw_only=True):
     variants: list[VariantFacts]
 
 
-def inspect(path: Path, *, shapes: Shapes | None = None, trust: bool = False) -> Inspection:
-    """Describe a model's file or a bundle.
+def inspect(model: str | Path, *, shapes: Shapes | None = None, trust: bool = False) -> Inspection:
+    """Describe a model's file, what a function returns, or a bundle.
 
     Args:
-        path: whatever `import_model` takes as a file, or a .lep.
+        model: a path that `import_model` takes, the text `package.module:function`, or a .lep.
         shapes: sizes for inputs that have none.
         trust: allow formats that can run code.
 
     Raises:
         ModelError, BundleError, UsageError: as the importers and `Bundle.open`.
     """
+    path = Path(model)
     if is_bundle(path):
         return _inspect_bundle(Bundle.open(path), path)
-    facts = describe(import_model(path, shapes=shapes, trust=trust))
-    return Inspection(where=str(path), name=path.stem, version="", model=facts, variants=[])
+    facts = describe(import_model(model, shapes=shapes, trust=trust))
+    return Inspection(where=str(model), name=path.stem, version="", model=facts, variants=[])
 
 
 def _inspect_bundle(bundle: Bundle, path: Path) -> Inspection:

@@ -1,7 +1,6 @@
 """`lepton-edge inspect`: what a model or a bundle holds, and what can run it."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,18 +15,21 @@ _UNITS = ("", "k", "M", "G", "T")
 
 
 @click.command(cls=ErrorCommand)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("model", metavar="FILE|BUNDLE")
 @click.option(
     "--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Sizes for open axes; ? leaves one open."
 )
 @click.option("--trust", is_flag=True, help="Load a .pt2 that could run code, too.")
 @click.pass_obj
-def command(output: Output, file: Path, shapes: tuple[str, ...], *, trust: bool) -> None:
-    """Show operators, shapes, parameters, MACs and bytes of FILE, a model or a bundle, and which devices can run it."""
+def command(output: Output, model: str, shapes: tuple[str, ...], *, trust: bool) -> None:
+    """Show operators, shapes, parameters, MACs and bytes of a model or a bundle, and which devices can run it.
+
+    FILE is what `convert` takes as MODEL.
+    """
     from converters.graph.signature import parse_shape
     from converters.inspect import inspect
 
-    found = inspect(file, shapes=dict(parse_shape(text) for text in shapes), trust=trust)
+    found = inspect(model, shapes=dict(parse_shape(text) for text in shapes), trust=trust)
     output.document(found, text=text_of(found))
 
 

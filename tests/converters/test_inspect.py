@@ -1,6 +1,7 @@
 """`inspect`: figures that can be worked out by hand, warnings, bundles, and files that are none."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,20 @@ def test_a_bundle_shows_every_variant(converted: tuple[object, Bundle, Path]) ->
     done = cli(path)
     assert done.exit_code == 0, done.stderr
     assert all(f"variant {name}" in done.stdout for name in by_name)
+
+
+def test_a_function_that_returns_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inspected_net.py").write_text(
+        "from tests.converters import models\n\n\ndef make():\n    return models.conv_net()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "inspected_net", raising=False)
+    done = cli("inspected_net:make", "--json")
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["where"] == "inspected_net:make"
+    assert document["model"]["macs"] == FIRST_MACS + SECOND_MACS + HEAD_MACS
+    assert cli("inspected_net:other").exit_code == 2
 
 
 BAD = {
