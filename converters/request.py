@@ -1,5 +1,6 @@
 """What a user asked of `convert`, checked before any work is done."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import get_args
 
 from converters.calibrate.ranges import Method
 from converters.graph.signature import Shapes
+from converters.measure.metrics import counts_in_points
 from lepton_edge.errors import NotYetSupportedError, UsageError
 from lepton_edge.names import check_name, is_name
 
@@ -104,7 +106,7 @@ def check_request(request: Request) -> None:
 def check_terms(request: Request) -> None:
     """Raises UsageError for a method, a budget or samples that make no sense."""
     check_method(request.method)
-    check_budget(request.budget)
+    check_budget(request.budget, request.metric)
     check_data(request)
 
 
@@ -123,10 +125,13 @@ def check_method(method: str) -> None:
         raise UsageError(f"unknown calibration method {method!r}: give one of {', '.join(METHODS)}")
 
 
-def check_budget(budget: float) -> None:
-    """Raises UsageError for a budget that no drop can be compared with."""
-    if not 0 <= budget <= 100:
-        raise UsageError(f"--budget {budget:g}: give points from 0 to 100")
+def check_budget(budget: float, metric: str | None) -> None:
+    """Raises UsageError for a budget that no drop of the metric can be compared with."""
+    if counts_in_points(metric):
+        if not 0 <= budget <= 100:
+            raise UsageError(f"--budget {budget:g}: give points from 0 to 100")
+    elif not (math.isfinite(budget) and budget >= 0):
+        raise UsageError(f"--budget {budget:g}: give 0 or more, in the unit of {metric}")
 
 
 def check_data(request: Request) -> None:

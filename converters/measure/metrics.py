@@ -197,6 +197,11 @@ _KINDS: Mapping[TargetKind, str] = {
 }
 
 
+def counts_in_points(name: str | None) -> bool:
+    """Whether a drop of the metric of this name is told in points; all defaults are; not so what nobody knows."""
+    return name is None or name == "cer" or (name in METRICS and METRICS[name].unit == "fraction")
+
+
 def find_metric(
     name: str | None,
     *,

@@ -16,7 +16,7 @@ from converters import judged
 from converters.convert import convert
 from converters.outcome import Outcome
 from converters.quantize.profiles import X86_AVX2, X86_VNNI
-from converters.request import Request
+from converters.request import Request, check_budget
 from lepton_edge.bundle import Bundle
 from lepton_edge.cli import main
 from lepton_edge.demo import digits
@@ -269,6 +269,14 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a version with a space": (("--version", "1 2"), 2, "version '1 2' is not allowed"),
     "a negative budget": (("--budget", "-1"), 2, "--budget -1"),
     "no number for a budget": (("--budget", "nan"), 2, "--budget nan"),
+    "more points than there are": (("--budget", "101"), 2, "--budget 101: give points from 0 to 100"),
+    "more points of a named metric": (("--budget", "101", "--metric", "cer"), 2, "--budget 101: give points"),
+    "an endless budget": (
+        ("--budget", "inf", "--metric", "mse"),
+        2,
+        "--budget inf: give 0 or more, in the unit of mse",
+    ),
+    "a negative error": (("--budget", "-1", "--metric", "mae"), 2, "--budget -1: give 0 or more"),
     "calibration of nothing": (("--calibration", "10"), 2, "need --data"),
     "a shape for no input": (("--shape", "z=1x2"), 2, "no such input"),
     "no shape": (("--shape", "x"), 2, "expected name="),
@@ -289,6 +297,13 @@ def test_wrong_options_get_one_line_and_write_nothing(
     assert len(done.stderr.strip().splitlines()[-1]) < 400
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == [conv_onnx]
+
+
+@pytest.mark.parametrize("metric", ["mse", "mae", "package.module:function"])
+def test_a_budget_in_a_metrics_own_unit_has_no_upper_end(metric: str) -> None:
+    check_budget(250.0, metric)
+    with pytest.raises(UsageError, match="points from 0 to 100"):
+        check_budget(250.0, "top1")
 
 
 def test_labels_beyond_the_classes_get_one_line_and_write_nothing(conv_onnx: Path, tmp_path: Path) -> None:
