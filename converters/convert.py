@@ -105,7 +105,7 @@ def _outcome(measured: Measured, request: Request) -> Outcome:
         kept=kept,
         reason=measured.reason(),
         warnings=measured.warnings(request),
-        versions=versions(),
+        versions=versions(measured.source.format),
     )
 
 

@@ -134,5 +134,5 @@ def outcome_of(
         seconds=round(time.monotonic() - started, 3),
         peak_rss_mb=round(peak_rss_bytes() / 1e6, 1),
         split=SplitOutcome(evaluation=evaluation.count if evaluation else 0),
-        versions=versions(),
+        versions=versions("" if subject.where else subject.format),
     )

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +14,13 @@ from lepton_edge.bundle.binding import Arrays
 from lepton_edge.preprocess.spec import Step
 from lepton_edge.version import VERSION
 
-_DECIDING_PACKAGES = ("onnx", "onnxruntime", "numpy")
+_DECIDING_PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "networkx", "numpy")
 """Packages that decide the variants' bytes, beside lepton-edge itself."""
+_IMPORTING_PACKAGES: Mapping[str, Sequence[str]] = {
+    "torch": ("torch", "onnxscript"),
+    "keras": ("keras", "torch", "onnxscript"),
+}
+"""What more decides them, by the source's format."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +43,17 @@ class Card:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def versions() -> dict[str, str]:
-    """The packages that decide the variants' bytes, with their versions here."""
-    return {"lepton-edge": VERSION} | {name: importlib.metadata.version(name) for name in _DECIDING_PACKAGES}
+def versions(imported: str = "") -> dict[str, str]:
+    """The packages that decide the variants' bytes, with their versions here; of those that are installed.
+
+    Args:
+        imported: the format of the source, where it was imported here.
+    """
+    found = {"lepton-edge": VERSION}
+    for name in (*_DECIDING_PACKAGES, *_IMPORTING_PACKAGES.get(imported, ())):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def pack(
@@ -73,6 +87,6 @@ def pack(
         preprocess=list(card.steps),
         postprocess=list(card.postprocess),
         labels=list(card.labels),
-        source={"format": source.format, "sha256": source.sha256, **versions()},
+        source={"format": source.format, "sha256": source.sha256, **versions(source.format)},
     )
     return Bundle.create(manifest, files)
