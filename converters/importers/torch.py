@@ -96,9 +96,10 @@ def import_pt2(path: Path, *, shapes: Shapes, trust: bool) -> Source:
 
 
 def need_torch(what: str) -> None:
-    """Raises ModelError where torch is not installed."""
-    if importlib.util.find_spec("torch") is None:
-        raise ModelError(f"{what}: this needs PyTorch, which is not installed: pip install 'lepton-edge[torch]'")
+    """Raises ModelError where torch, or what its exporter needs, is not installed."""
+    for package, name in (("torch", "PyTorch"), ("onnxscript", "onnxscript")):
+        if importlib.util.find_spec(package) is None:
+            raise ModelError(f"{what}: this needs {name}, which is not installed: pip install 'lepton-edge[torch]'")
 
 
 def is_module(source: object) -> bool:
