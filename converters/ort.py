@@ -31,7 +31,6 @@ WORKERS = min(2, os.cpu_count() or 1)
 """Inputs that are run at a time where only outputs count; each on one thread of its own, so that none knows of another.
 More would hold more activations."""
 _ERROR_ONLY = 3
-_FATAL_ONLY = 4
 
 
 def first_line(error: BaseException) -> str:

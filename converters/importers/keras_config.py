@@ -17,7 +17,6 @@ _MAX_CONFIG = 64 * 1024 * 1024
 _MAX_DEPTH = 200
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
-_CODE = {"Lambda", "__lambda__", "__code__", "function"}
 _PACKAGES = {"keras", "builtins", "tensorflow", "tf_keras"}
 _LEGACY = {"TFOpLambda", "SlicingOpLambda"}
 _ADVICE = "write that part with Keras layers or keras.ops, or pass the model as package.module:function that returns it"

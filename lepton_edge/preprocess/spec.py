@@ -261,8 +261,6 @@ ImageStep = ImageMode | ImageResize | ImageCenterCrop
 AudioStep = (
     AudioResample | AudioScale | AudioPreemphasis | AudioFit | AudioFrame | AudioSpectrogram | AudioLogMel | AudioMfcc
 )
-ArrayStep = Normalize | Layout | Reshape | Cast
-PostStep = Softmax | Argmax | TopK | Labels | Ctc
 Step = (
     ImageMode
     | ImageResize

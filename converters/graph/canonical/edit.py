@@ -252,12 +252,6 @@ def _swap_names(new: ir.Value, old: ir.Value) -> None:
         mark(new, old_stem)
 
 
-def swap_inputs(node: ir.Node, first: int, second: int) -> None:
-    one, other = node.inputs[first], node.inputs[second]
-    node.replace_input_with(first, other)
-    node.replace_input_with(second, one)
-
-
 def remove_dead(graph: ir.Graph) -> bool:
     """Remove nodes whose outputs nobody reads, then initialisers likewise; returns whether there were any.
 

@@ -25,7 +25,6 @@ from converters.graph.canonical.operators import BINARY, UNARY
 from converters.graph.shapes import rank_of
 
 _HEIGHT = 2
-_MOVED = ("Concat", "Pad", "ReduceMean", *UNARY, *BINARY)
 
 
 def sink_squeezes(model: ir.Model) -> bool:
