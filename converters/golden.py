@@ -11,6 +11,7 @@ from converters.data.dataset import Dataset
 from converters.data.random import random_inputs
 from converters.data.split import choose_spread
 from converters.ort import WORKERS, open_plain
+from converters.quantize.profiles import host_flags, runs_right
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.golden import GOLDEN_COUNT, distance
 from lepton_edge.bundle.manifest import ModelSignature, Precision
@@ -83,19 +84,25 @@ def prove(artifact: Artifact, signature: ModelSignature, inputs: Arrays) -> Proo
     """Run one file in every way that this host has, and derive the tolerance from how much the ways differ.
 
     One file is loaded at a time: it holds the weights again, in the kernels' own order. Of a large file the other
-    ways are tried on a few inputs alone, and the distance is that of these: an estimate.
+    ways are tried on a few inputs alone, and the distance is that of these: an estimate. So they are of a file for
+    another kind of CPU, whose own kernels are not at hand anyway.
 
     Raises:
         SelfTestError: the runtime does not take the file.
     """
     outputs, repeats = _run_twice(artifact, signature, inputs)
-    count = len(outputs) if artifact.size <= DEAR_BYTES else FEWER
+    count = len(outputs) if artifact.size <= DEAR_BYTES and _is_at_home(artifact) else FEWER
     chosen = slice(None, None, max(1, len(outputs) // count))
     host = _joined(outputs[chosen])
     others = (way(artifact, signature, inputs, chosen) for way in (_two_threads, _unfused))
     spread = max([repeats, *(distance(host, _joined(other)) for other in others if other is not None)])
     floor = FLOORS.get(artifact.precision, QUANTISED_FLOOR)
     return Proof(_joined(outputs), spread, max(floor, SAFETY * spread))
+
+
+def _is_at_home(artifact: Artifact) -> bool:
+    flags, machine = host_flags()
+    return runs_right(artifact.profile, flags=flags, machine=machine)
 
 
 def _run_twice(artifact: Artifact, signature: ModelSignature, inputs: Arrays) -> tuple[Sequence[Arrays], float]:
