@@ -179,10 +179,8 @@ def measure(
             steps=steps,
             progress=progress,
         )
-        evaluation = judge(made.artifacts)
-        if samples.calibration:
-            patient = Patient(source, samples.calibration, how, request.budget, folder)
-            made, evaluation = keep_budget(made, evaluation, judge, patient, progress=progress)
+        patient = Patient(source, samples.calibration, how, request.budget, folder)
+        made, evaluation = keep_budget(made, judge, patient, progress=progress)
     made = made._replace(compiler=None)
     release_memory()
     inputs = _golden(samples, made, source.signature, steps, request.seed)

@@ -28,27 +28,26 @@ class Patient:
 
     Attributes:
         source: its signature and name.
-        calibration: samples that deviations are measured on; never those that judge.
+        calibration: samples that deviations are measured on, never those that judge; None where there are none.
         how: what the user asked.
         budget: points of drop allowed.
         folder: the workspace.
     """
 
     source: Source
-    calibration: Dataset
+    calibration: Dataset | None
     how: How
     budget: float
     folder: Path
 
 
 def keep_budget(
-    made: Made, evaluation: Evaluation, evaluate: Evaluate, patient: Patient, *, progress: Progress = quiet
+    made: Made, evaluate: Evaluate, patient: Patient, *, progress: Progress = quiet
 ) -> tuple[Made, Evaluation]:
-    """Return layers to float while a static int8 variant is over the budget.
+    """Judge the files, and return layers to float while a static int8 one is over the budget.
 
     Args:
         made: the files as the plans wanted them.
-        evaluation: of those files.
         evaluate: judges files, the float one first among them.
         patient: what it is about.
         progress: told after each tried layer.
@@ -56,8 +55,9 @@ def keep_budget(
     Returns:
         Files that keep the budget with their evaluation; the given ones, with the layers to blame, where none do.
     """
+    evaluation = evaluate(made.artifacts)
     compiler = made.compiler
-    if compiler is None or not _over(made.artifacts, evaluation, patient.budget):
+    if compiler is None or patient.calibration is None or not _over(made.artifacts, evaluation, patient.budget):
         return made, evaluation
     plain = made.artifacts[0]
     samples = some_inputs(patient.source, plain, patient.calibration, patient.how)
