@@ -152,13 +152,10 @@ def measure(
     Raises:
         ModelError, DataError, NotYetSupportedError, UsageError: a model, data or metric that cannot be used.
     """
-    source = load()
-    note(f"{source.where}: {source.format}, {source.size_bytes} bytes")
+    source = _loaded(load, note)
     steps = recurrence(source.signature, request.state, where=source.where) if request.state else None
     samples = _samples(steps.sequence_signature() if steps else source.signature, request, card)
     _check_against_reference(source, samples, steps)
-    for text in source.notes:
-        note(text)
     metric = _metric(source.signature, samples.evaluation, request, card) if samples.evaluation else None
     if samples.calibration and request.precision == "8":
         note(f"calibrating on {len(samples.calibration)} samples")
@@ -197,6 +194,13 @@ def measure(
         progress=progress,
     )
     return Measured(source, samples, made, judged, evaluation, inputs)
+
+
+def _loaded(load: Callable[[], Source], note: Note) -> Source:
+    source = load()
+    for text in (f"{source.where}: {source.format}, {source.size_bytes} bytes", *source.notes):
+        note(text)
+    return source
 
 
 def _metric(signature: ModelSignature, data: Dataset, request: Request, card: Card) -> Metric:
