@@ -183,16 +183,8 @@ def measure(
     inputs = _golden(samples, made, source.signature, steps, request.seed)
     note("proving and timing" if request.benchmark else "proving")
     terms = Terms(budget=request.budget if evaluation else None, keep_all=request.keep_all, benchmark=request.benchmark)
-    judged = judge_artifacts(
-        made.artifacts,
-        source.signature,
-        inputs,
-        evaluation,
-        terms=terms,
-        prepared=made.prepared,
-        blame=made.blame,
-        progress=progress,
-    )
+    judge_all = partial(judge_artifacts, terms=terms, prepared=made.prepared, blame=made.blame, progress=progress)
+    judged = judge_all(made.artifacts, source.signature, inputs, evaluation)
     return Measured(source, samples, made, judged, evaluation, inputs)
 
 
