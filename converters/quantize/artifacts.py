@@ -24,7 +24,7 @@ from converters.proto import write_model
 from converters.quantize.compiler import Compiler, activations
 from converters.quantize.constraints import Constraints
 from converters.quantize.deviation import SAMPLES, Deviation
-from converters.quantize.means import channel_means
+from converters.quantize.means import channel_means, samples_for_means
 from converters.quantize.nodata import quantize_without_data
 from converters.quantize.profiles import DYNAMIC, FLOAT, HALF, STATIC, Profile, host_flags, runs_right, saturates
 from converters.quantize.units import find_units
@@ -163,9 +163,9 @@ def _static(
         where=source.where,
     )
     profiles, warnings = _profiles()
-    samples = some_inputs(source, plain, data, how)
     elements = {name: histogram.seen // max(1, statistics.samples) for name, histogram in statistics.items()}
-    means = channel_means(model, find_units(model.graph), elements, samples, where=source.where)
+    many = some_inputs(source, plain, data, how, count=samples_for_means(elements))
+    means = channel_means(model, find_units(model.graph), elements, many, where=source.where)
     compiler = Compiler(model, statistics, profiles, means=means)
     constraints = Constraints(*(method for method in get_args(Method) if method == how.method))
     if how.method == "auto" and compiler.plan(profiles[0], constraints).pays:
@@ -196,14 +196,14 @@ def _profiles() -> tuple[list[Profile], list[str]]:
     ]
 
 
-def some_inputs(source: Source, plain: Artifact, data: Dataset, how: How) -> list[Arrays]:
+def some_inputs(source: Source, plain: Artifact, data: Dataset, how: How, *, count: int = SAMPLES) -> list[Arrays]:
     """A few single-step inputs, spread over the calibration samples."""
     if how.state:
         executor = open_plain(plain.path, threads=1, optimise=True)
         steps = recurrence(source.signature, how.state, where=source.where)
-        rows = step_samples(data, steps, executor.execute, min(SAMPLES, len(data)))
+        rows = step_samples(data, steps, executor.execute, min(count, len(data)))
         return [{name: array[i : i + 1] for name, array in rows.items()} for i in range(len(next(iter(rows.values()))))]
-    chosen = np.unique(np.linspace(0, len(data) - 1, min(SAMPLES, len(data))).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int))
     return [data.inputs(int(index)) for index in chosen]
 
 

@@ -13,6 +13,10 @@ from converters.quantize.units import Unit, constant
 from converters.quantize.weights import Floats
 from lepton_edge.bundle.binding import Array, Arrays
 
+ENOUGH = 100_000_000
+"""Values that are looked at in all, about half a second's work ..."""
+FEWEST, MOST = 6, 64
+"""... within these numbers of samples."""
 MOST_BYTES = 256 * 1024 * 1024
 """Of tensors that one run holds at a time."""
 
@@ -41,6 +45,11 @@ def channel_means(
         for unit in readers[name]:
             rows.setdefault(unit.name, []).append(_mean(array, channel_axis(unit)))
     return {name: _over_samples(found) for name, found in rows.items()}
+
+
+def samples_for_means(elements: Mapping[str, int]) -> int:
+    """How many samples are worth looking at: the fewer values a run has, the more runs."""
+    return int(np.clip(ENOUGH // max(1, sum(elements.values())), FEWEST, MOST))
 
 
 def channel_axis(unit: Unit) -> int:
