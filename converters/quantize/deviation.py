@@ -12,7 +12,7 @@ from converters.ort import WORKERS, open_plain
 from converters.write.onnx import write_onnx
 from lepton_edge.bundle.binding import Array, Arrays
 
-SAMPLES = 6
+SAMPLES = 4
 """Enough to rank choices; more would only cost time."""
 
 
