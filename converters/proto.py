@@ -13,12 +13,10 @@ from typing import BinaryIO, TypeVar
 import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 
+from converters.framing import frame
 from lepton_edge import durable
 
 M = TypeVar("M", bound=Message)
-
-_BYTES = 2
-"""The wire type of length-delimited fields."""
 
 
 def write_model(model: onnx.ModelProto, path: Path) -> int:
@@ -74,14 +72,4 @@ def _without(message: M, names: Sequence[str]) -> M:
 
 
 def _key(message: Message | type[Message], name: str, length: int) -> bytes:
-    """What stands before a length-delimited field: its number and wire type, and its length, as varints."""
-    number = message.DESCRIPTOR.fields_by_name[name].number
-    return _varint(number << 3 | _BYTES) + _varint(length)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
+    return frame(message.DESCRIPTOR.fields_by_name[name].number, length)

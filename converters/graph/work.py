@@ -1,7 +1,6 @@
-"""How much a node of a canonical graph does, at batch 1: multiply-accumulates, elements read and written."""
+"""Multiply-accumulates of a node of a canonical graph, at batch 1."""
 
 import math
-from typing import NamedTuple
 
 import onnx_ir as ir
 
@@ -11,26 +10,6 @@ _CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")
 _PRODUCTS = ("MatMul", "Gemm", "MatMulInteger")
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _COUNTED = {*_CONVOLUTIONS, *_PRODUCTS, *_RECURRENT, "ConvTranspose"}
-
-
-class Work(NamedTuple):
-    """What one inference costs a node.
-
-    Attributes:
-        macs: multiply-accumulates.
-        inputs: elements of the tensors that it reads, constants left out.
-        outputs: elements of the tensors that it writes.
-    """
-
-    macs: int
-    inputs: int
-    outputs: int
-
-
-def node_work(node: ir.Node) -> Work:
-    """The work of a node; a tensor whose shape is unknown counts as empty."""
-    read = sum(_elements(value) for value in node.inputs if value is not None and not value.is_initializer())
-    return Work(node_macs(node), read, sum(_elements(value) for value in node.outputs))
 
 
 def node_macs(node: ir.Node) -> int:
@@ -58,8 +37,3 @@ def node_macs(node: ir.Node) -> int:
 
 def _sizes(value: ir.Value | None) -> tuple[int, ...] | None:
     return None if value is None else with_batch(value)
-
-
-def _elements(value: ir.Value) -> int:
-    sizes = with_batch(value)
-    return 0 if sizes is None else math.prod(sizes)

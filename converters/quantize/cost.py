@@ -1,10 +1,11 @@
 """What a unit costs on a profile: a line over its work, from the profile's table. No clock is read here."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
+from converters.graph.work import node_macs
 from converters.quantize.units import Unit, constant
 from lepton_edge.typed import Record
 
@@ -115,8 +116,10 @@ class Sizes:
         """Multiply-accumulates of one run; 0 where a unit multiplies no matrices."""
         node = unit.nodes[0]
         tensor = constant(unit.weight)
+        if tensor is None and node.op_type == "MatMul":
+            return self._products(node)
         if tensor is None:
-            return self._products(node) if node.op_type == "MatMul" else 0
+            return _macs_of_float(node)
         size, shape = int(tensor.size), tensor.shape.numpy()
         if node.op_type == "ConvTranspose":
             return self.elements(node.inputs[0]) * size // max(1, shape[0])
@@ -132,6 +135,18 @@ class Sizes:
             return self.elements(left) * columns
         inner = left.shape[-1] if left is not None and left.shape else 0
         return self.elements(node.outputs[0]) * (inner if isinstance(inner, int) else TYPICAL_SIZE)
+
+
+def _macs_of_float(node: ir.Node) -> int:
+    """Of what no plan takes: recurrent operators, computed weights, and the dearest body of control flow, run once."""
+    graphs = [body for attribute in node.attributes.values() for body in _bodies(attribute)]
+    return max([node_macs(node), *(sum(_macs_of_float(inner) for inner in body) for body in graphs)])
+
+
+def _bodies(attribute: ir.Attr) -> Sequence[ir.Graph]:
+    if attribute.type == ir.AttributeType.GRAPH:
+        return [attribute.as_graph()]
+    return attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else []
 
 
 def is_view(unit: Unit) -> bool:

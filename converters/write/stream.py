@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-_BYTES = 2
-"""Wire type of length-delimited fields."""
+from converters.framing import frame
+
 _MODEL_GRAPH = 7
 _GRAPH_INITIALIZER = 5
 _TENSOR_RAW_DATA = 9
@@ -42,7 +42,7 @@ def initializer(value: ir.Value, tensor: ir.TensorProtocol) -> Field:
     if tensor.dtype == ir.DataType.STRING:
         proto.string_data.extend(bytes(entry) for entry in tensor.numpy().reshape(-1))
         return Field(proto.SerializeToString(deterministic=True), None)
-    head = proto.SerializeToString(deterministic=True) + _tag(_TENSOR_RAW_DATA) + _varint(tensor.nbytes)
+    head = proto.SerializeToString(deterministic=True) + frame(_TENSOR_RAW_DATA, tensor.nbytes)
     return Field(head, tensor)
 
 
@@ -55,7 +55,7 @@ def write_model(file: BinaryIO, shell: onnx.ModelProto, fields: Sequence[Field])
     """Write `shell`, a model without its weights, with `fields` as its graph's initialisers."""
     file.writelines(_opening(shell, fields))
     for field in fields:
-        file.write(_tag(_GRAPH_INITIALIZER) + _varint(field.size) + field.head)
+        file.write(frame(_GRAPH_INITIALIZER, field.size) + field.head)
         file.writelines(_blocks(field.data))
 
 
@@ -65,11 +65,11 @@ def _opening(shell: onnx.ModelProto, fields: Sequence[Field]) -> tuple[bytes, by
     rest.CopyFrom(shell)
     rest.ClearField("graph")
     length = len(graph) + sum(_framed(field) for field in fields)
-    return rest.SerializeToString(deterministic=True), _tag(_MODEL_GRAPH) + _varint(length), graph
+    return rest.SerializeToString(deterministic=True), frame(_MODEL_GRAPH, length), graph
 
 
 def _framed(field: Field) -> int:
-    return len(_tag(_GRAPH_INITIALIZER)) + len(_varint(field.size)) + field.size
+    return len(frame(_GRAPH_INITIALIZER, field.size)) + field.size
 
 
 def _blocks(tensor: ir.TensorProtocol | None) -> Iterator[bytes | memoryview]:
@@ -83,17 +83,3 @@ def _blocks(tensor: ir.TensorProtocol | None) -> Iterator[bytes | memoryview]:
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     yield array.view(np.uint8).data
-
-
-def _tag(number: int) -> bytes:
-    return _varint(number << 3 | _BYTES)
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first, the top bit set on all but the last."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

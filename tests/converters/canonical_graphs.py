@@ -12,7 +12,7 @@ from onnx import numpy_helper, parser
 from converters.graph.canonical.names import name_all
 from converters.graph.canonical.run import check, load
 from converters.graph.canonical.table import PASSES, run_passes
-from converters.graph.equality import largest_difference, random_inputs
+from tests.converters.equality import largest_difference, random_inputs
 
 BY_NAME = {item.name: item for item in PASSES}
 Weight = tuple[int, ...] | float | list[int] | np.ndarray

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from converters.graph.canonical import canonicalise
-from converters.graph.equality import largest_difference, random_inputs
 from tests.converters.canonical_graphs import counts
+from tests.converters.equality import largest_difference, random_inputs
 
 PERMS = [(0, 2, 3, 1), (0, 3, 1, 2), (0, 1, 3, 2), (1, 0, 2, 3), (3, 2, 1, 0)]
 

@@ -6,8 +6,8 @@ import onnx
 import pytest
 
 from converters.graph.canonical import canonicalise
-from converters.graph.equality import largest_difference, random_inputs
 from tests.converters.canonical_graphs import counts
+from tests.converters.equality import largest_difference, random_inputs
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

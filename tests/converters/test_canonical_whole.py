@@ -10,12 +10,12 @@ import pytest
 
 from converters.graph.canonical import canonicalise
 from converters.graph.canonical.table import MAX_ROUNDS, run_passes
-from converters.graph.equality import largest_difference, random_inputs
 from converters.graph.shapes import shape_of, with_batch
-from converters.graph.work import node_macs, node_work
+from converters.graph.work import node_macs
 from lepton_edge.errors import ModelError
 from tests.converters import models
 from tests.converters.canonical_graphs import BY_NAME, Case, counts, graph, run
+from tests.converters.equality import largest_difference, random_inputs
 
 CONV = {"Conv": 2, "Relu": 2, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1}
 NETS = {
@@ -89,15 +89,15 @@ def test_invalid_graph_is_refused_by_name() -> None:
         canonicalise(source, where="net")
 
 
-def test_work_of_a_node_counts_multiplications_and_elements_at_batch_one() -> None:
+def test_multiplications_of_a_node_are_counted_at_batch_one() -> None:
     made = canonicalise(models.conv_net(), where="net")
-    first, second = (node_work(node) for node in made.graph if node.op_type == "Conv")
-    (head,) = (node_work(node) for node in made.graph if node.op_type == "Gemm")
+    first, second = (node_macs(node) for node in made.graph if node.op_type == "Conv")
+    (head,) = (node_macs(node) for node in made.graph if node.op_type == "Gemm")
     wide = models.WIDTH
-    assert first == (8 * 8 * wide * 3 * 3 * 3, 3 * 8 * 8, wide * 8 * 8)
-    assert second == (8 * 8 * wide * wide * 3 * 3, wide * 8 * 8, wide * 8 * 8)
-    assert head == (wide * 4, wide, 4)
-    assert all(node_work(node).macs == 0 for node in made.graph if node.op_type == "Relu")
+    assert first == 8 * 8 * wide * 3 * 3 * 3
+    assert second == 8 * 8 * wide * wide * 3 * 3
+    assert head == wide * 4
+    assert all(node_macs(node) == 0 for node in made.graph if node.op_type == "Relu")
 
 
 def test_work_of_products_recurrences_and_transposed_convolutions() -> None:

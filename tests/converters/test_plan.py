@@ -156,6 +156,7 @@ def test_control_flow_stays_float_as_a_whole() -> None:
     inner = [graph for node in write_qdq(case.float, made).graph for graph in _bodies(node)]
     assert len(inner) == 2
     assert all(node.op_type in {"Conv", "Identity"} for graph in inner for node in graph)
+    assert 0.6 < made.int8_share < 0.7  # the branch that runs is a third of the multiplications
     choose = next(index for index, unit in enumerate(case.units) if unit.operator == "If")
     assert "control flow" in made.reasons[choose]
 
@@ -192,3 +193,6 @@ def test_a_recurrent_layer_stays_float() -> None:
     case = Case(models.lstm_net())
     made = case.plan(X86_AVX2)
     assert "LSTM" not in case.names(made)
+    assert made.int8_share == 0.0
+    lstm = next(index for index, unit in enumerate(case.units) if unit.operator == "LSTM")
+    assert made.work(lstm) == 5 * (128 * 16 + 128 * 32)
