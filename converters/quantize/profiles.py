@@ -27,6 +27,7 @@ class Profile(Record, frozen=True, kw_only=True):
         name: as manifests and reports name it.
         variant: the name of the variant that is made for it.
         runtime: the adapter that runs it.
+        format: of its files. TFLite's operators say every change of scale, and carry Relu and Relu6 in themselves.
         isa: CPU flags (as /proc/cpuinfo names them) of which one of each inner list is needed.
         machines: platform.machine() values; empty: any.
         activations, weights: the integer types that its fast kernels take.
@@ -35,12 +36,15 @@ class Profile(Record, frozen=True, kw_only=True):
         edges: what a change between float and int8 costs.
         captures: kinds that the runtime runs in int8 wherever they stand between int8 ones, asked or not.
         float_outputs: kinds whose int8 kernel can give float without a step of its own.
+        rewritings: operator -> the name of its int8 form in other words (`rewriting`); one that is absent is kept.
+        per_tensor: operators whose weights have one scale in all, because the runtime has no other kernel.
         source: where the figures come from.
     """
 
     name: str
     variant: str
     runtime: str = "onnxruntime"
+    format: Literal["onnx", "tflite"] = "onnx"
     isa: list[list[str]] = []
     machines: list[str] = []
     activations: Sign = "U8"
@@ -50,6 +54,8 @@ class Profile(Record, frozen=True, kw_only=True):
     edges: Edges = Edges()
     captures: list[str] = []
     float_outputs: list[str] = []
+    rewritings: dict[str, str] = {}
+    per_tensor: list[str] = []
     source: str = ""
     v: int = 1
 
