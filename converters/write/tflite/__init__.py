@@ -1,0 +1,1 @@
+"""TFLite files from canonical graphs, float or quantised, without TensorFlow."""

@@ -1,0 +1,1 @@
+"""The lowerings, by family. Importing this package fills the table."""

@@ -1,0 +1,47 @@
+"""The table of lowerings: (operator, since-opset) -> how TFLite says it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from converters.write.tflite.lowering import Lowering
+
+Lower = Callable[["Lowering"], None]
+
+
+class Entry(NamedTuple):
+    """One row.
+
+    Attributes:
+        lower: emits the steps.
+        int8: whether the steps are right when all data are int8 with scales.
+        moves: whether input 0 and the output must then share one scale, because the operator only moves values.
+    """
+
+    lower: Lower
+    int8: bool = False
+    moves: bool = False
+
+
+TABLE: dict[str, dict[int, Entry]] = {}
+
+
+def lowers(*operators: str, since: int = 1, int8: bool = False, moves: bool = False) -> Callable[[Lower], Lower]:
+    """Enter a function for operators of the ONNX domain; raises where there is one for that opset already."""
+
+    def enter(function: Lower) -> Lower:
+        for operator in operators:
+            rows = TABLE.setdefault(operator, {})
+            if since in rows:
+                raise RuntimeError(f"two lowerings of {operator}, opset {since}")
+            rows[since] = Entry(function, int8, moves)
+        return function
+
+    return enter
+
+
+def find(operator: str, opset: int) -> Entry | None:
+    """The newest row that is not newer than `opset`."""
+    rows = TABLE.get(operator, {})
+    since = max((one for one in rows if one <= opset), default=None)
+    return None if since is None else rows[since]
