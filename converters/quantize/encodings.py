@@ -124,7 +124,7 @@ class _Chosen:
         return name
 
     def encodings(self) -> dict[str, Encoding]:
-        """One encoding a group: a fixed one if a member has it, else the union of the members' ranges."""
+        """One encoding a group: a fixed one if a member has it and no other goes beyond, else the union of ranges."""
         groups: dict[str, list[str]] = {}
         for name in self._parents:
             groups.setdefault(self._root(name), []).append(name)
@@ -133,10 +133,19 @@ class _Chosen:
             ranges = [self._ranges[name] for name in members if name in self._ranges]
             if not ranges:
                 continue
-            fixed = next((self._fixed[name] for name in members if name in self._fixed), None)
+            fixed = next((one for one in self._fixed_of(members) if self._holds(one, members)), None)
             low, high = min(one.low for one in ranges), max(one.high for one in ranges)
             found.update(dict.fromkeys(members, fixed or encode(low, high)))
         return found
+
+    def _fixed_of(self, members: Sequence[str]) -> list[Encoding]:
+        return [self._fixed[name] for name in members if name in self._fixed]
+
+    def _holds(self, fixed: Encoding, members: Sequence[str]) -> bool:
+        """Whether no member without this encoding has values more than a step beyond it."""
+        others = [self._ranges[name] for name in members if name in self._ranges and self._fixed.get(name) != fixed]
+        step = fixed.scale
+        return all(fixed.low - step <= one.low and one.high <= fixed.high + step for one in others)
 
 
 def _constrain(unit: Unit, chosen: _Chosen) -> None:
@@ -169,6 +178,8 @@ def hard_sigmoid_encoding(node: ir.Node, source: Encoding) -> Encoding | None:
     alpha * scale * (q - z) + beta = (alpha * scale) * (q - (z - beta / (alpha * scale))).
     """
     alpha, beta = hard_sigmoid_line(node)
+    if alpha <= 0:
+        return None
     scale = alpha * source.scale
     zero_point = round(source.zero_point - beta / scale)
     return Encoding(scale, zero_point) if 0 <= zero_point <= 255 else None

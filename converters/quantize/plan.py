@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from converters.quantize import tflite
 from converters.quantize.constraints import Constraints
 from converters.quantize.cost import SPATIAL, Sizes, is_view, kind
 from converters.quantize.cut import Choice, Crossing, cheapest, labelled
-from converters.quantize.encodings import Encodings, hard_sigmoid_encoding
+from converters.quantize.encodings import Encodings
 from converters.quantize.profiles import Profile
+from converters.quantize.rewriting import REWRITINGS
 from converters.quantize.units import Unit
 
 PAYS = 0.15
@@ -166,34 +168,14 @@ def _obstacle(unit: Unit, encodings: Encodings, constraints: Constraints, profil
             return f"int8 cannot carry {value.name!r}: {encodings.refused[value.name]}"
         if value.name not in encodings.tensors:
             return f"the range of {value.name!r} is not known"
-    return _form_obstacle(unit, encodings)
+    return _form_obstacle(unit, encodings, profile)
 
 
-def _form_obstacle(unit: Unit, encodings: Encodings) -> str:
-    """Why an operator that is rewritten in int8 has no such form here."""
-    node = unit.nodes[0]
-    if unit.operator in {"HardSwish", "HardSigmoid"}:
-        source = encodings.tensors[unit.data[0].name or ""]
-        if hard_sigmoid_encoding(node, source) is None:
-            return "its input never reaches the flat part, so that its steps cannot be clipped"
-    if unit.operator == "AveragePool" and not averages_evenly(node):
-        return "its window is not the same everywhere, so that no convolution computes it"
-    return ""
-
-
-def averages_evenly(node: ir.Node) -> bool:
-    """Whether an AveragePool is a depthwise convolution with equal weights."""
-    attributes = node.attributes
-    padded = any(attributes.get_ints("pads", ())) and not attributes.get_int("count_include_pad", 0)
-    shape = node.inputs[0].shape if node.inputs[0] is not None else None
-    return (
-        not padded
-        and not attributes.get_int("ceil_mode", 0)
-        and attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
-        and shape is not None
-        and len(shape) == 4
-        and isinstance(shape[1], int)
-    )
+def _form_obstacle(unit: Unit, encodings: Encodings, profile: Profile) -> str:
+    """Why an operator has no int8 form here though its kind has one."""
+    reason = tflite.obstacle(unit) if profile.format == "tflite" else ""
+    rewriting = REWRITINGS.get((unit.operator, profile.rewritings.get(unit.operator, "")))
+    return reason or (rewriting.obstacle(unit, encodings) if rewriting else "")
 
 
 def _cost(unit: Unit, profile: Profile, sizes: Sizes, *, int8: bool) -> float:

@@ -17,6 +17,7 @@ from lepton_edge.typed import Record, decode
 
 X86 = ["x86_64", "AMD64"]
 Sign = Literal["U8", "S8"]
+Format = Literal["onnx", "tflite"]
 _LIMIT = 1024 * 1024
 
 
@@ -44,7 +45,7 @@ class Profile(Record, frozen=True, kw_only=True):
     name: str
     variant: str
     runtime: str = "onnxruntime"
-    format: Literal["onnx", "tflite"] = "onnx"
+    format: Format = "onnx"
     isa: list[list[str]] = []
     machines: list[str] = []
     activations: Sign = "U8"
@@ -65,6 +66,13 @@ class Profile(Record, frozen=True, kw_only=True):
         return self.operators.get(kind) or (self.operators.get(plain) if last in {"ragged", "border"} else None)
 
 
+_FOLDER = resources.files("converters.quantize").joinpath("profile_data")
+
+
+def _is_shipped(name: str) -> bool:
+    return _FOLDER.joinpath(f"{name}.json").is_file()
+
+
 @cache
 def load_profile(name: str) -> Profile:
     """Read a profile that lepton-edge ships.
@@ -73,20 +81,27 @@ def load_profile(name: str) -> Profile:
         ModelError: there is none of this name, or its file is damaged.
     """
     try:
-        data = resources.files("converters.quantize").joinpath("profile_data", f"{name}.json").read_bytes()
+        data = _FOLDER.joinpath(f"{name}.json").read_bytes()
     except OSError as cause:
         raise ModelError(f"there is no profile {name!r}") from cause
     return decode(data, Profile, what=f"profile {name}", limit=_LIMIT, error=ModelError)
 
 
 FLOAT = Profile(name="ort-float", variant="float32-onnx")
+"""The source model itself, which all others are compared with."""
 HALF = Profile(name="ort-any", variant="float16-onnx")
 DYNAMIC = Profile(name="ort-any", variant="int8-dynamic-onnx")
+FLOAT_TFLITE = Profile(name="litert-float", variant="float32-tflite", runtime="litert", format="tflite")
+HALF_TFLITE = Profile(name="litert-any", variant="float16-tflite", runtime="litert", format="tflite")
+DYNAMIC_TFLITE = Profile(name="litert-any", variant="int8-dynamic-tflite", runtime="litert", format="tflite")
+FLOATS = (FLOAT, FLOAT_TFLITE)
+"""The float forms: what speed is compared with, each with the files of its own format."""
 X86_VNNI = load_profile("ort-x86-vnni")
 X86_AVX2 = load_profile("ort-x86-avx2")
 ARM64 = load_profile("ort-arm64")
-STATIC = (X86_VNNI, X86_AVX2, ARM64)
-"""The profiles of static int8, the preferred one first."""
+_TFLITE = ("litert-xnnpack", "litert-builtin", "tflite-runtime-2.14")
+STATIC = (X86_VNNI, X86_AVX2, ARM64, *(load_profile(name) for name in _TFLITE if _is_shipped(name)))
+"""The profiles of static int8, the preferred one of each format first."""
 
 
 def runs_right(profile: Profile, *, flags: frozenset[str], machine: str) -> bool:
@@ -96,15 +111,20 @@ def runs_right(profile: Profile, *, flags: frozenset[str], machine: str) -> bool
     return all(any(flag in flags for flag in choice) for choice in profile.isa)
 
 
-def native_static(*, flags: frozenset[str], machine: str) -> Profile | None:
-    """The static profile that fits a CPU best; None where there is none yet."""
-    return next((one for one in STATIC if runs_right(one, flags=flags, machine=machine)), None)
+def native_static(runtime: str = FLOAT.runtime, *, flags: frozenset[str], machine: str) -> Profile | None:
+    """The static profile of a runtime that fits a CPU best; None where there is none yet."""
+    fitting = (one for one in STATIC if runs_right(one, flags=flags, machine=machine))
+    return next((one for one in fitting if one.runtime == runtime), None)
 
 
 def saturates(profile: Profile, *, flags: frozenset[str], machine: str) -> bool:
-    """Whether a CPU would compute this profile's files wrongly without saying so (see above)."""
+    """Whether a CPU would compute this profile's files wrongly without saying so (see above).
+
+    TFLite's kernels do not: without VNNI they multiply in 16 bits and add in 32 (vpmaddwd).
+    """
     vnni = runs_right(X86_VNNI, flags=flags, machine=machine)
-    return machine in X86 and profile.weights == "S8" and bool(profile.machines) and not vnni
+    signed = profile.format == "onnx" and profile.weights == "S8" and bool(profile.machines)
+    return machine in X86 and signed and not vnni
 
 
 def host_flags() -> tuple[frozenset[str], str]:

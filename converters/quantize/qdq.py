@@ -12,7 +12,8 @@ from converters.quantize.cost import kind
 from converters.quantize.encoding import Encoding
 from converters.quantize.integers import Integers
 from converters.quantize.plan import Plan
-from converters.quantize.rewriting import REWRITINGS, Site
+from converters.quantize.rewriting import REWRITINGS, Rewriting, Site
+from converters.quantize.tflite import carries, saturating
 from converters.quantize.units import Unit, clip_bounds, constant
 from converters.quantize.weights import Known
 
@@ -53,10 +54,21 @@ class _Writer:
         for name in dict.fromkeys([*readers, *self._writers]):
             self._quantise(name, readers.get(name, []))
         for unit in self._made:
-            if unit.operator in REWRITINGS:
-                REWRITINGS[unit.operator](self._site(unit))
+            rewriting = self._rewriting(unit)
+            if rewriting:
+                rewriting.write(self._site(unit))
+            elif self._explicit:
+                self._equal_scales(unit)
             self._drop_activation(unit)
         self._integers.names.drop_unused()
+
+    @property
+    def _explicit(self) -> bool:
+        """Whether each operator must be asked for each change of scale."""
+        return self._plan.profile.format == "tflite"
+
+    def _rewriting(self, unit: Unit) -> Rewriting | None:
+        return REWRITINGS.get((unit.operator, self._plan.profile.rewritings.get(unit.operator, "")))
 
     def _readers(self) -> dict[str, list[tuple[ir.Node, int]]]:
         """Tensor -> the places where an int8 unit reads it."""
@@ -79,7 +91,9 @@ class _Writer:
             tensor = constant(value)
             if value is not None and tensor is not None and value.name in wanted:
                 name = f"{unit.name}_{value.name}"
-                made = self._integers.constant(tensor.numpy(), name, self._encoding(value.name))
+                moved = self._explicit and unit.rule is not None and unit.rule.same_scale
+                encoding = self._encoding(unit.outputs[0].name if moved else value.name)
+                made = self._integers.constant(tensor.numpy(), name, encoding)
                 node.replace_input_with(index, made)
         weight = constant(unit.weight)
         if unit.rule is not None and unit.rule.weight is not None and weight is not None:
@@ -91,7 +105,13 @@ class _Writer:
         held = None if bias is None else bias.numpy()
         read = unit.data[0].name or ""
         made, made_bias = self._integers.weights(
-            weight.numpy(), held, unit.name, self._encoding(read), axis=axis, mean=self._means.get(unit.name)
+            weight.numpy(),
+            held,
+            unit.name,
+            self._encoding(read),
+            axis=axis,
+            mean=self._means.get(unit.name),
+            per_tensor=unit.operator in self._plan.profile.per_tensor,
         )
         node.replace_input_with(position, made)
         if made_bias is not None and unit.bias is not None:
@@ -105,8 +125,9 @@ class _Writer:
         if writer is not None and not readers and kind(writer) in self._plan.profile.float_outputs:
             return
         places = readers if writer is None else [(use.node, use.idx) for use in value.uses()]
-        steps = self._integers.quantise(value, name, encoding)
-        if writer is not None and writer.activation is not None:
+        written = self._written(value, name, writer) if writer is not None and self._explicit else value
+        steps = self._integers.quantise(written, name, encoding)
+        if writer is not None and writer.activation is not None and not self._explicit:
             steps = self._integers.clip(steps, *clip_bounds(writer.activation), name, encoding)
         self._steps[name] = steps
         real = self._integers.dequantise(steps, name, encoding)
@@ -114,6 +135,35 @@ class _Writer:
             node.replace_input_with(index, real)
         if writer is not None:
             self._become_output(value, real)
+
+    def _written(self, value: ir.Value, name: str, writer: Unit) -> ir.Value:
+        """What an operator computes, by way of the steps that it cannot do without."""
+        encoding = self._encoding(name)
+        if writer.rule is not None and writer.rule.fixed not in {None, encoding}:
+            return self._integers.requantise(value, f"{name}_fixed", writer.rule.fixed)
+        if writer.activation is not None and not self._keeps_activation(writer):
+            bounds = clip_bounds(writer.activation)
+            if not encoding.within(*bounds):
+                return self._integers.requantise(value, f"{name}_clipped", saturating(encoding, bounds))
+        return value
+
+    def _keeps_activation(self, unit: Unit) -> bool:
+        """Whether the activation is a field of the operator: needed where the steps do not end at its bounds."""
+        if unit.activation is None or not self._explicit:
+            return False
+        bounds = clip_bounds(unit.activation)
+        return carries(unit.operator, bounds) and not self._encoding(unit.outputs[0].name).within(*bounds)
+
+    def _equal_scales(self, unit: Unit) -> None:
+        """Requantise what an operator that only moves values reads in another scale than it writes."""
+        if unit.rule is None or not unit.rule.same_scale:
+            return
+        node, wanted = self._nodes[unit.name], self._encoding(unit.outputs[0].name)
+        for index, value in enumerate(unit.data):
+            source = node.inputs[index]
+            if source is not None and constant(value) is None and self._encoding(value.name) != wanted:
+                name = f"{unit.name}_{value.name}"
+                node.replace_input_with(index, self._integers.requantise(source, name, wanted))
 
     def _become_output(self, value: ir.Value, real: ir.Value) -> None:
         """Where `value` was an output of the graph, `real` takes its place and its name."""
@@ -124,7 +174,7 @@ class _Writer:
 
     def _drop_activation(self, unit: Unit) -> None:
         """The steps end at the activation's bounds now, so its operator goes: unless the unit gives float."""
-        if unit.activation is None or (unit.outputs[0].name or "") not in self._steps:
+        if unit.activation is None or (unit.outputs[0].name or "") not in self._steps or self._keeps_activation(unit):
             return
         node = self._nodes[unit.activation.name or ""]
         source = node.inputs[0]
