@@ -9,6 +9,7 @@ from converters.graph.signature import Shapes
 from converters.importers.call import call, is_call
 from converters.importers.keras import import_keras_file, import_keras_model, is_keras
 from converters.importers.onnx import import_onnx, import_proto
+from converters.importers.sklearn import import_estimator, import_pickle, import_skops, is_estimator
 from converters.importers.torch import WAYS_IN, import_pt2, import_torch, is_module
 from converters.source import Source
 from lepton_edge.errors import ModelError, NotYetSupportedError, UsageError
@@ -19,19 +20,18 @@ _IMPORTERS: dict[str, Callable[[Path, Shapes, bool], Source]] = {
     ".keras": lambda path, shapes, _: import_keras_file(path, shapes=shapes),
     ".h5": lambda path, shapes, _: import_keras_file(path, shapes=shapes),
     ".hdf5": lambda path, shapes, _: import_keras_file(path, shapes=shapes),
+    ".skops": lambda path, shapes, trust: import_skops(path, shapes=shapes, trust=trust),
+    ".pkl": lambda path, shapes, trust: import_pickle(path, shapes=shapes, trust=trust),
+    ".pickle": lambda path, shapes, trust: import_pickle(path, shapes=shapes, trust=trust),
+    ".joblib": lambda path, shapes, trust: import_pickle(path, shapes=shapes, trust=trust),
 }
 _BARE_TORCH = {".pt", ".pth", ".bin", ".safetensors"}
 
 _TO_ONNX = {
     "TFLite": "take the model that it was made from",
-    "scikit-learn": "export it with `skl2onnx.to_onnx(estimator, x)`",
 }
 _LATER = {
     ".tflite": "TFLite",
-    ".skops": "scikit-learn",
-    ".pkl": "scikit-learn",
-    ".pickle": "scikit-learn",
-    ".joblib": "scikit-learn",
 }
 
 
@@ -39,8 +39,9 @@ def import_model(source: object, *, shapes: Shapes | None = None, inputs: object
     """Import a file, or a model in memory. Each import from another framework is checked against it.
 
     Args:
-        source: a path (.onnx, .pt2, .keras, .h5), the text `package.module:function` (which returns a model, or a
-            module and its example inputs), an `onnx.ModelProto`, a `keras.Model`, or a `torch.nn.Module`.
+        source: a path (.onnx, .pt2, .keras, .h5, .skops), the text `package.module:function` (which returns a model,
+            or a module and its example inputs), an `onnx.ModelProto`, a `keras.Model`, a `torch.nn.Module`, or a
+            fitted scikit-learn estimator.
         shapes: sizes for inputs whose axes (other than the batch) are symbolic.
         inputs: example inputs of a torch module.
         trust: load files that could run code too.
@@ -80,11 +81,11 @@ def _import_object(source: object, shapes: Shapes, inputs: object, *, where: str
     _no_examples(inputs, f"a {type(source).__name__}")
     if isinstance(source, ModelProto):
         return import_proto(source, shapes=shapes)
-    if any(base.__module__.partition(".")[0] == "sklearn" for base in type(source).__mro__):
-        raise _not_yet(f"a {type(source).__name__}", "scikit-learn")
+    if is_estimator(source):
+        return import_estimator(source, shapes=shapes, where=where)
     raise ModelError(
-        f"{where or f'a {type(source).__name__}'} is no model: give a path, an onnx.ModelProto, a keras.Model, or a "
-        "torch.nn.Module with example inputs"
+        f"{where or f'a {type(source).__name__}'} is no model: give a path, an onnx.ModelProto, a keras.Model, a "
+        "torch.nn.Module with example inputs, or a fitted scikit-learn estimator"
     )
 
 

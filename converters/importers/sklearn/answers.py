@@ -1,0 +1,149 @@
+"""What an estimator answers by each output of its graph, and where two answers are as right: at ties."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from converters.importers.quiet import quiet
+from converters.importers.sklearn.classes import classes_of, needs_index, to_index
+from lepton_edge.bundle.binding import Array, Arrays
+
+INPUT = "x"
+LABEL, PROBABILITIES, SCORES, VALUES = "label", "probabilities", "scores", "variable"
+CLOSE = 1e-4
+"""Of an output's largest value: nearer than that two scores are a tie, and two answers the same."""
+_NUDGE = 3e-7
+"""Of a feature's size: a few steps of float32, in which the graph scales what scikit-learn scales in float64."""
+_NUDGES = 8
+
+
+class Answer(NamedTuple):
+    """place: of the output as skl2onnx gives it. name: ours. method: of the estimator, on (N, features)."""
+
+    place: int
+    name: str
+    method: str
+
+
+def answers_of(estimator: Any, exported: Sequence[str]) -> list[Answer]:
+    """Which method answers for which output, what metrics look at first: scores, then labels.
+
+    Args:
+        estimator: fitted.
+        exported: names of the outputs, as skl2onnx gives them.
+    """
+    found = [(place, name, _method(estimator, name)) for place, name in enumerate(exported)]
+    answers = [Answer(place, _name(name, method), method) for place, name, method in found if method]
+    return sorted(answers, key=lambda answer: answer.name == LABEL)
+
+
+def _method(estimator: Any, exported: str) -> str:
+    wanted = {
+        LABEL: ("predict",),
+        PROBABILITIES: ("predict_proba", "decision_function"),
+        SCORES: ("decision_function", "transform"),
+    }.get(exported, ("predict", "transform"))
+    return next((name for name in wanted if hasattr(estimator, name)), "")
+
+
+def _name(exported: str, method: str) -> str:
+    if exported == LABEL:
+        return LABEL
+    return {"predict_proba": PROBABILITIES, "decision_function": SCORES}.get(
+        method, SCORES if exported == SCORES else VALUES
+    )
+
+
+def answer(estimator: Any, method: str, name: str, x: Array) -> Array:
+    """What the estimator answers to float32 features, shape (N, ...); scores of two classes are two columns."""
+    with quiet():
+        found = np.asarray(getattr(estimator, method)(x.astype(np.float64)))
+    if name == LABEL:
+        labels = classes_of(estimator)
+        return to_index(labels, found) if labels is not None and needs_index(labels) else found.astype(np.int64)
+    if method == "decision_function" and found.ndim == 1 and classes_of(estimator) is not None:
+        found = np.stack([-found, found], axis=1)
+    return found.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """An estimator as the reference of its graph: its answers, and at a tie the one of several that the graph gives.
+
+    Where a feature lies within rounding of a tree's threshold, or two classes have the same score, float32 and float64
+    decide differently and neither is wrong. Such an answer still has to be one that the estimator itself gives, within
+    rounding of the same features.
+
+    Attributes:
+        estimator: fitted.
+        answers: by output, in the signature's order.
+        ranks: of the outputs.
+        graph: runs the graph, on the same inputs.
+    """
+
+    estimator: Any
+    answers: Sequence[Answer]
+    ranks: Sequence[int]
+    graph: Callable[[Arrays], Arrays]
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        """The outputs by name. A `Reference`."""
+        want, got = self._plain(inputs[INPUT]), self.graph(inputs)
+        apart = _rows_apart(want, got)
+        if apart.any():
+            rng = np.random.default_rng(0)
+            for _ in range(_NUDGES):
+                _take_nearer(want, self._plain(_nudged(inputs[INPUT], rng)), got, apart)
+            _settle_labels(want, got, classes_of(self.estimator))
+        return want
+
+    def _plain(self, x: Array) -> Arrays:
+        outputs = {}
+        for (_, name, method), rank in zip(self.answers, self.ranks, strict=True):
+            found = answer(self.estimator, method, name, x)
+            outputs[name] = found.reshape(len(found), -1) if rank == 2 else found.reshape(-1) if rank == 1 else found
+        return outputs
+
+
+def _nudged(x: Array, rng: np.random.Generator) -> Array:
+    noise: Array = x * (1 + _NUDGE * rng.choice([-1.0, 0.0, 1.0], x.shape))
+    return noise.astype(np.float32)
+
+
+def _rows_apart(want: Arrays, got: Arrays) -> Array:
+    rows = np.zeros(len(next(iter(want.values()))), bool)
+    for name, array in want.items():
+        if got[name].shape == array.shape:
+            rows |= _distance(array, got[name]) > CLOSE
+    return rows
+
+
+def _distance(one: Array, other: Array) -> Array:
+    """Of each row, the largest difference over the largest value of all; shape (N,)."""
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    scale = max(float(np.max(np.abs(a), where=np.isfinite(a), initial=0.0)), 1e-6)
+    with np.errstate(invalid="ignore"):
+        apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf))
+    return np.asarray(apart.reshape(len(a), -1).max(axis=1) / scale)
+
+
+def _take_nearer(want: Arrays, other: Arrays, got: Arrays, apart: Array) -> None:
+    """Replace rows that are apart by those of another answer that is nearer to the graph's; in place."""
+    for name, array in want.items():
+        if got[name].shape == array.shape == other[name].shape:
+            nearer = apart & (_distance(other[name], got[name]) < _distance(array, got[name]))
+            array[nearer] = other[name][nearer]
+
+
+def _settle_labels(want: Arrays, got: Arrays, labels: Array | None) -> None:
+    """Take the graph's label where its score is within `CLOSE` of the best; in place."""
+    scores = want.get(PROBABILITIES, want.get(SCORES))
+    if LABEL not in want or scores is None or labels is None or scores.shape[1:] != labels.shape:
+        return
+    order = {label: place for place, label in enumerate(range(labels.size) if needs_index(labels) else labels.tolist())}
+    limit = CLOSE * max(float(np.abs(scores).max()), 1e-6)
+    for row, label in enumerate(got[LABEL].reshape(-1).tolist()):
+        if label in order and scores[row].max() - scores[row, order[label]] <= limit:
+            want[LABEL].reshape(-1)[row] = label
