@@ -37,7 +37,8 @@ class Lowering:
         node: of the graph; attributes are read from it.
         inputs: its inputs as values; None where an optional one is absent. Those of an int8 unit are int8.
         outputs: what it must write; "" outputs are None.
-        bodies: graph attributes, lowered, by name.
+        bodies: graph attributes, lowered, by name; what they capture from outside comes last among their inputs.
+        captures: what that is out here, by the same names.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Lowering:
         self.inputs = inputs
         self.outputs = outputs
         self.bodies = bodies or {}
+        self.captures: Mapping[str, Sequence[Value]] = {}
         self._program = program
 
     def refuse(self, reason: str) -> NoReturn:

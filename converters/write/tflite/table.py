@@ -15,18 +15,22 @@ class Entry(NamedTuple):
     Attributes:
         lower: emits the steps.
         int8: whether the steps are right when all data are int8 with scales.
-        moves: whether input 0 and the output must then share one scale, because the operator only moves values.
+        moves: whether inputs and output must then share one scale, because the operator only moves values.
+        hybrid: whether it looks at how its constants are `stored` (int8, float16) itself.
     """
 
     lower: Lower
     int8: bool = False
     moves: bool = False
+    hybrid: bool = False
 
 
 TABLE: dict[str, dict[int, Entry]] = {}
 
 
-def lowers(*operators: str, since: int = 1, int8: bool = False, moves: bool = False) -> Callable[[Lower], Lower]:
+def lowers(
+    *operators: str, since: int = 1, int8: bool = False, moves: bool = False, hybrid: bool = False
+) -> Callable[[Lower], Lower]:
     """Enter a function for operators of the ONNX domain; raises where there is one for that opset already."""
 
     def enter(function: Lower) -> Lower:
@@ -34,7 +38,7 @@ def lowers(*operators: str, since: int = 1, int8: bool = False, moves: bool = Fa
             rows = TABLE.setdefault(operator, {})
             if since in rows:
                 raise RuntimeError(f"two lowerings of {operator}, opset {since}")
-            rows[since] = Entry(function, int8, moves)
+            rows[since] = Entry(function, int8, moves, hybrid)
         return function
 
     return enter

@@ -1,0 +1,410 @@
+"""From a canonical graph, float or quantised, to a program: each node by the table's row for it.
+
+A node is an int8 unit where its row says that the kernel takes int8, everything that it reads is dequantised, and
+everything that it writes is quantised at once; a bias Add and an activation between count as part of it. Any other node
+computes in float, and what it reads is dequantised for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from converters.quantize.encoding import SHIFT
+from converters.tflite.model import Quantization
+from converters.write.tflite import ops  # noqa: F401 - fills the table
+from converters.write.tflite.activation import bounds_of, emit_clip
+from converters.write.tflite.lowering import CannotLowerError, Lowering
+from converters.write.tflite.program import Program, Reshaped, Step, Together, Value
+from converters.write.tflite.scales import (
+    DEQUANTIZE,
+    QUANTIZE,
+    is_constant,
+    quantised_constant,
+    real_constant,
+    scales_of,
+    steps_type,
+)
+from converters.write.tflite.table import Entry, find
+from converters.write.tflite.values import activation, constant
+from lepton_edge.errors import UnsupportedOperatorError
+
+
+@dataclass
+class Problems:
+    """Nodes that TFLite cannot say, all of them."""
+
+    found: list[str] = field(default_factory=list)
+
+    def add(self, node: ir.Node, reason: str) -> None:
+        domain = f"{node.domain}." if node.domain not in {"", "ai.onnx"} else ""
+        self.found.append(f"{domain}{node.op_type} (node {node.name!r}): {reason}")
+
+
+def lower(model: ir.Model, *, where: str) -> Program:
+    """Lower a graph.
+
+    Args:
+        model: canonical; QuantizeLinear and DequantizeLinear around what is int8.
+        where: how messages name it.
+
+    Raises:
+        UnsupportedOperatorError: lists every node that TFLite cannot say, each with the reason.
+    """
+    problems = Problems()
+    made = GraphLowering(model.graph, model.graph.opset_imports.get("", 0), problems)
+    program = made.run()
+    if problems.found:
+        raise UnsupportedOperatorError(
+            f"{where}: no TFLite for {len(problems.found)} node(s): " + "; ".join(problems.found)
+        )
+    return program
+
+
+class GraphLowering:
+    """One graph: the main one, or a body of control flow with what it captures from outside."""
+
+    def __init__(self, graph: ir.Graph, opset: int, problems: Problems, outer: "GraphLowering | None" = None) -> None:
+        self.captured: dict[ir.Value, Value] = {}
+        self._graph = graph
+        self._opset = opset
+        self._problems = problems
+        self._outer = outer
+        self._program = Program(graph.name or "main")
+        self._values: dict[ir.Value, Value] = {}
+        self._steps: dict[ir.Value, Value] = {}
+        self._dequantised: dict[ir.Value, ir.Node] = {}
+        self._done: set[ir.Node] = set()
+
+    def run(self) -> Program:
+        """Lower all nodes; those that cannot be are told to the problems."""
+        try:
+            self._program.inputs = [self._enter(value) for value in self._graph.inputs]
+        except CannotLowerError as cause:
+            self._problems.found.append(f"the graph's inputs: {cause}")
+            return self._program
+        for node in self._graph:
+            if node not in self._done:
+                self._node(node)
+        if not self._problems.found:
+            self._program.outputs = [self._result(value) for value in self._graph.outputs]
+            self._program.inputs += self.captured.values()
+        return self._program
+
+    def _enter(self, value: ir.Value) -> Value:
+        made = self._values[value] = activation(value)
+        return made
+
+    def _result(self, value: ir.Value) -> Value:
+        made = self._real(value)
+        # The border has the graph's name for it, whatever stands behind it.
+        return made if made.name == value.name else _named(made, value.name or "", self._program)
+
+    def _node(self, node: ir.Node) -> None:
+        mark = len(self._program.steps)
+        try:
+            if node.op_type == DEQUANTIZE and node.domain in {"", "ai.onnx"}:
+                self._dequantised[node.outputs[0]] = node
+                scales_of(node)
+            elif node.op_type == QUANTIZE and node.domain in {"", "ai.onnx"}:
+                self._quantise(node)
+            else:
+                self._operator(node)
+        except CannotLowerError as cause:
+            del self._program.steps[mark:]
+            self._problems.add(node, str(cause))
+            for value in node.outputs:
+                self._give_up(value)
+
+    def _give_up(self, value: ir.Value) -> None:
+        """Stand-in for what could not be lowered, so that the nodes behind it can be looked at."""
+        try:
+            self._values[value] = activation(value)
+        except CannotLowerError:
+            self._values[value] = Value(value.name or "", (), "float32")
+
+    def _operator(self, node: ir.Node) -> None:
+        entry = find(node.op_type, self._opset) if node.domain in {"", "ai.onnx"} else None
+        if entry is None:
+            raise CannotLowerError("TFLite has no such operator")
+        if entry.int8 and self._as_int8(node, entry):
+            return
+        chain = self._chain(node)
+        outputs = [activation(value) if value.name else None for value in chain[-1].outputs]
+        inputs = [None if value is None else self._operand(value, entry) for value in _inputs(chain)]
+        bodies = self._bodies(node)
+        low = Lowering(node, inputs, outputs, self._program, {name: one.run() for name, one in bodies.items()})
+        low.captures = {name: [self._real(value) for value in one.captured] for name, one in bodies.items()}
+        entry.lower(low)
+        self._finish(chain, outputs)
+
+    def _operand(self, value: ir.Value, entry: Entry) -> Value:
+        made = self._real(value)
+        if made.stored is not None and not entry.hybrid:
+            return self._unpacked(value, made)
+        return made
+
+    def _unpacked(self, value: ir.Value, made: Value) -> Value:
+        """A constant that is kept small in the file, for a kernel that wants it in float32."""
+        stored = made.stored
+        if stored is None or (stored.quantization is not None and stored.quantization.per_channel):
+            return made
+        plain = Value(made.name, made.shape, "float32")
+        self._program.steps.append(Step("DEQUANTIZE", [stored], [plain], rule=Together(), node=made.name))
+        self._values[value] = plain
+        return plain
+
+    def _finish(self, chain: Sequence[ir.Node], outputs: Sequence[Value | None]) -> None:
+        self._done.update(chain)
+        for value, made in zip(chain[-1].outputs, outputs, strict=True):
+            if made is not None:
+                self._values[value] = made
+
+    def _bodies(self, node: ir.Node) -> Mapping[str, "GraphLowering"]:
+        return {
+            name: GraphLowering(attribute.as_graph(), self._opset, self._problems, self)
+            for name, attribute in node.attributes.items()
+            if attribute.type == ir.AttributeType.GRAPH
+        }
+
+    def _chain(self, node: ir.Node) -> list[ir.Node]:
+        """A matrix product with the bias that its kernel adds."""
+        if node.op_type != "MatMul" or not self._constant_operand(node.inputs[1]):
+            return [node]
+        uses = list(node.outputs[0].uses())
+        if len(uses) != 1 or node.outputs[0].is_graph_output() or uses[0].node.op_type != "Add":
+            return [node]
+        add, weight = uses[0].node, node.inputs[1]
+        bias = add.inputs[1 - uses[0].idx]
+        fits = (
+            add.graph is node.graph
+            and self._constant_operand(bias)
+            and bias is not None
+            and bias.shape is not None
+            and weight is not None
+            and weight.shape is not None
+            and len(weight.shape) == 2
+            and tuple(bias.shape) == (weight.shape[1],)
+            and (bias in self._dequantised or is_constant(bias))
+        )
+        return [node, add] if fits else [node]
+
+    def _constant_operand(self, value: ir.Value | None) -> bool:
+        """Whether it is a constant, or one behind a DequantizeLinear."""
+        producer = value.producer() if value is not None else None
+        if producer is not None and producer.op_type == DEQUANTIZE:
+            return is_constant(producer.inputs[0])
+        return is_constant(value)
+
+    # int8 units
+
+    def _as_int8(self, node: ir.Node, entry: Entry) -> bool:
+        """Lower a node as an int8 unit; False, with nothing done, where it is none."""
+        chain = self._chain(node)
+        act = self._activation_behind(chain[-1])
+        written = [*chain, act] if act is not None else chain
+        scales = [self._written_scales(value) for value in written[-1].outputs]
+        reads = _inputs(chain)
+        if None in scales or not all(self._is_int8(value) for value in reads if value is not None):
+            return False
+        if not any(value in self._dequantised for value in reads if value is not None):
+            return False
+        mark = len(self._program.steps)
+        try:
+            self._int8_steps(chain, entry, [one for one in scales if one is not None], act)
+        except CannotLowerError:
+            del self._program.steps[mark:]
+            return False
+        self._done.update(written)
+        return True
+
+    def _int8_steps(
+        self, chain: Sequence[ir.Node], entry: Entry, scales: Sequence[Quantization], act: ir.Node | None
+    ) -> None:
+        last = act or chain[-1]
+        inputs = [None if value is None else self._int8_operand(value) for value in _inputs(chain)]
+        results = [self._int8_result(value, one) for value, one in zip(last.outputs, scales, strict=True)]
+        outputs = results
+        if entry.moves:
+            inputs, outputs = self._of_one_scale(inputs, results)
+        elif act is not None:
+            outputs = [Value(f"{one.name}_before", one.shape, one.dtype, one.quantization) for one in results]
+        bodies: dict[str, Program] = {}
+        low = Lowering(chain[0], inputs, outputs, self._program, bodies)
+        entry.lower(low)
+        for source, target in zip(outputs, results, strict=True):
+            if source is target:
+                continue
+            if act is not None and not entry.moves:
+                emit_clip(low, source, target, bounds_of(act))
+            else:
+                self._requantise(source, target)
+        for value, made in zip(last.outputs, results, strict=True):
+            for use in value.uses():
+                self._steps[use.node.outputs[0]] = made
+
+    def _of_one_scale(
+        self, inputs: Sequence[Value | None], results: Sequence[Value]
+    ) -> tuple[list[Value | None], list[Value]]:
+        """For an operator that only moves values: one input's scale goes on to the outputs; several take theirs."""
+        goal = results[0].quantization
+        data = [one for one in inputs if one is not None and one.quantization is not None]
+        if len(data) == 1:
+            scales = data[0].quantization
+            if scales is not None and all(scales.same(one.quantization) for one in results):
+                return list(inputs), list(results)
+            return list(inputs), [Value(f"{one.name}_moved", one.shape, one.dtype, scales) for one in results]
+        made: list[Value | None] = []
+        for one in inputs:
+            if one is None or one.quantization is None or one.quantization.same(goal):
+                made.append(one)
+            else:
+                made.append(Value(f"{one.name}_rescaled", one.shape, one.dtype, goal))
+                self._requantise(one, made[-1])
+        return made, list(results)
+
+    def _requantise(self, source: Value, target: Value | None) -> None:
+        if target is not None:
+            self._program.steps.append(Step("QUANTIZE", [source], [target], rule=Together(), node=target.name))
+
+    def _activation_behind(self, node: ir.Node) -> ir.Node | None:
+        """The Relu or Clip that alone reads a node, where its result is quantised at once."""
+        uses = list(node.outputs[0].uses())
+        if len(node.outputs) != 1 or len(uses) != 1 or node.outputs[0].is_graph_output():
+            return None
+        reader = uses[0].node
+        if reader.op_type not in {"Relu", "Clip"} or uses[0].idx or bounds_of(reader) is None:
+            return None
+        return reader if self._written_scales(reader.outputs[0]) is not None else None
+
+    def _written_scales(self, value: ir.Value) -> Quantization | None:
+        """The one form in which all readers of a value quantise it to 8 bits; None where there is no such."""
+        readers = [use.node for use in value.uses()]
+        if value.is_graph_output() or not readers or any(node.op_type != QUANTIZE for node in readers):
+            return None
+        if any(steps_type(node) not in {ir.DataType.INT8, ir.DataType.UINT8} for node in readers):
+            return None
+        first, *rest = [scales_of(node) for node in readers]
+        return first if not first.per_channel and all(first.same(one) for one in rest) else None
+
+    def _is_int8(self, value: ir.Value) -> bool:
+        """Whether an operand is int8, or no data that a scale belongs to (shapes, axes)."""
+        return value in self._dequantised or (is_constant(value) and value.dtype != ir.DataType.FLOAT)
+
+    def _int8_operand(self, value: ir.Value) -> Value:
+        node = self._dequantised.get(value)
+        return self._real(value) if node is None else self._steps_read(node)
+
+    def _int8_result(self, value: ir.Value, scales: Quantization) -> Value:
+        quantiser = next(iter(value.uses())).node
+        made = activation(value)
+        return Value(quantiser.outputs[0].name or made.name, made.shape, "int8", scales)
+
+    # what quantises and dequantises
+
+    def _steps_read(self, node: ir.Node) -> Value:
+        """The steps that a DequantizeLinear reads, with its scales."""
+        steps = node.inputs[0]
+        if steps is None:
+            raise CannotLowerError("it reads nothing")
+        if steps not in self._steps:
+            self._steps[steps] = self._new_steps(node, steps)
+        made = self._steps[steps]
+        if made.quantization is None or not made.quantization.same(scales_of(node)):
+            raise CannotLowerError("its scale is not the one that its input was quantised with")
+        return made
+
+    def _new_steps(self, node: ir.Node, steps: ir.Value) -> Value:
+        if is_constant(steps):
+            return quantised_constant(node, steps.name or "")
+        fed = self._real(steps)
+        scales = scales_of(node)
+        if fed.dtype == "uint8":
+            fed.quantization = Quantization(scales.scale, scales.zero_point + SHIFT, scales.axis)
+            signed = Value(f"{fed.name}_signed", fed.shape, "int8", scales)
+            self._program.steps.append(Step("QUANTIZE", [fed], [signed], rule=Together(), node=signed.name))
+            return signed
+        if fed.quantization is None:
+            fed.quantization = scales
+        return fed
+
+    def _quantise(self, node: ir.Node) -> None:
+        result, source = node.outputs[0], node.inputs[0]
+        if result in self._steps or source is None:
+            return
+        scales = scales_of(node)
+        if scales.per_channel:
+            raise CannotLowerError("TFLite quantises activations with one scale")
+        before = self._dequantised.get(source)
+        read = self._real(source) if before is None else self._steps_read(before)
+        if scales.same(read.quantization):
+            self._steps[result] = read
+            return
+        made = Value(
+            result.name or "", read.shape, "int16" if steps_type(node) == ir.DataType.INT16 else "int8", scales
+        )
+        self._requantise(read, made)
+        self._steps[result] = made
+
+    def _real(self, value: ir.Value) -> Value:
+        """A tensor as its readers outside of int8 units see it."""
+        if value in self._values:
+            return self._values[value]
+        if value in self._steps:
+            made = self._as_declared(value, self._steps[value])
+        elif value in self._dequantised:
+            made = self._dequantise(value)
+        elif is_constant(value):
+            made = constant(value)
+        elif self._outer is not None:
+            made = self._capture(value)
+        else:
+            raise CannotLowerError(f"nothing writes {value.name!r}")
+        self._values[value] = made
+        return made
+
+    def _as_declared(self, value: ir.Value, steps: Value) -> Value:
+        """Steps that the graph has in U8, for those who read them as plain numbers."""
+        scales = steps.quantization
+        if value.dtype != ir.DataType.UINT8 or steps.dtype != "int8" or scales is None:
+            return steps
+        shifted = Quantization(scales.scale, scales.zero_point + SHIFT, scales.axis)
+        made = Value(value.name or "", steps.shape, "uint8", shifted)
+        self._requantise(steps, made)
+        return made
+
+    def _dequantise(self, value: ir.Value) -> Value:
+        stored = self._steps_read(self._dequantised[value])
+        if stored.constant:
+            return real_constant(stored, value.name or "")
+        made = Value(value.name or "", stored.shape, "float32")
+        self._program.steps.append(Step("DEQUANTIZE", [stored], [made], rule=Together(), node=made.name))
+        return made
+
+    def _capture(self, value: ir.Value) -> Value:
+        """Something from outside of a body: an input of the body, constants apart."""
+        outer = self._outer
+        if outer is None:
+            raise AssertionError("nothing is outside of the main graph")
+        seen = outer._real(value)  # noqa: SLF001 - the same class
+        if seen.constant:
+            return seen
+        self.captured[value] = Value(seen.name, seen.shape, seen.dtype, seen.quantization)
+        return self.captured[value]
+
+
+def _inputs(chain: Sequence[ir.Node]) -> list[ir.Value | None]:
+    """What a node reads; a bias that is added behind it comes last."""
+    found = list(chain[0].inputs)
+    for node in chain[1:]:
+        found += [value for value in node.inputs if value is not chain[0].outputs[0]]
+    return found
+
+
+def _named(value: Value, name: str, program: Program) -> Value:
+    """The same tensor under another name, for an output that something else stands for already."""
+    made = Value(name, value.shape, value.dtype, value.quantization)
+    if value.constant:
+        return Value(name, value.shape, value.dtype, value.quantization, value.data)
+    program.steps.append(Step("RESHAPE", [value], [made], rule=Reshaped(), node=name))
+    return made
