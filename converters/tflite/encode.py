@@ -50,7 +50,8 @@ def _nibbles(name: str, array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]
     if wide.size and (wide.min() < _INT4[0] or wide.max() > _INT4[1]):
         raise ValueError(f"{name} is int4, its data go from {wide.min()} to {wide.max()}")
     low = np.resize(np.append(wide, np.int8(0)), (wide.size + 1) // 2 * 2).view(np.uint8) & 0xF
-    return np.bitwise_or(low[0::2], np.left_shift(low[1::2], np.uint8(4)), dtype=np.uint8)
+    packed: npt.NDArray[np.uint8] = np.bitwise_or(low[0::2], np.left_shift(low[1::2], np.uint8(4)), dtype=np.uint8)
+    return packed
 
 
 def _strings(entries: Sequence[bytes]) -> bytes:

@@ -10,6 +10,7 @@ import hashlib
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +19,7 @@ from converters.tflite.encode import content, nbytes
 from converters.tflite.enums import OPERATORS, SCHEMA, TYPES
 from converters.tflite.model import Operator, Quantization, Signature, Subgraph, Tensor, TfliteModel
 from converters.tflite.options import pack_options
+from converters.tflite.versions import runtime_version
 from lepton_edge import durable
 
 _FLATBUFFERS = import_module("flatbuffers")
@@ -32,6 +34,9 @@ _LARGEST = 2**31 - 2**27
 _SMALL = 4096
 """Constants of so few bytes lie in vectors in every file: some readers look at shapes and axes there alone."""
 
+_RUNTIME = "min_runtime_version"
+_RUNTIME_BYTES = 16
+
 _Code = tuple[str, int, str]
 _Constant = Tensor | bytes
 
@@ -39,7 +44,8 @@ _Constant = Tensor | bytes
 def write_file(model: TfliteModel, path: Path, *, largest: int = _LARGEST) -> None:
     """Write `model` to `path`, whole or not at all. The same model gives the same bytes.
 
-    Constants start at multiples of 16 bytes; equal ones are stored once.
+    Constants start at multiples of 16 bytes; equal ones are stored once. The metadata say which runtime the operators'
+    versions need (min_runtime_version).
 
     Args:
         model: to write; operators' versions are written as they are.
@@ -50,6 +56,7 @@ def write_file(model: TfliteModel, path: Path, *, largest: int = _LARGEST) -> No
         ValueError: an operator's options or a constant's data contradict what the model says of them.
         StorageError: the disk refused; an old file is untouched.
     """
+    model = replace(model, metadata=_with_runtime(model))
     constants = list(_constants(model))
     sizes = [len(one) if isinstance(one, bytes) else nbytes(one) for one in constants]
     far = [sum(sizes) > largest and size > _SMALL for size in sizes]
@@ -61,6 +68,12 @@ def write_file(model: TfliteModel, path: Path, *, largest: int = _LARGEST) -> No
         _patch(head, far, places, sizes)
         file.seek(0)
         file.write(head)
+
+
+def _with_runtime(model: TfliteModel) -> dict[str, bytes]:
+    release = runtime_version(operator for subgraph in model.subgraphs for operator in subgraph.operators)
+    others = {name: data for name, data in model.metadata.items() if name != _RUNTIME}
+    return others | {_RUNTIME: release.encode().ljust(_RUNTIME_BYTES, b"\0")}
 
 
 def _constants(model: TfliteModel) -> Iterator[_Constant]:
