@@ -1,7 +1,8 @@
 """The runtimes that execute a variant's file, behind one protocol, for host and device alike.
 
-A runtime is one module in this package that defines `RUNTIME`; nothing else needs to know of it. Its library is
-imported when it is first asked for, so that a runtime which is not installed costs nothing.
+A runtime is one module in this package that defines `RUNTIME`; nothing else needs to know of it. Modules whose names
+begin with an underscore are shared by runtimes. A library is imported when it is first asked for, so that a runtime
+which is not installed costs nothing.
 
 Source of the idea: docs/decisions/0002.
 """
@@ -40,14 +41,24 @@ class Runtime(Protocol):
         ...
 
     def providers(self) -> list[str]:
-        """The back ends that it offers here."""
-        ...
-
-    def load(self, file: Path, *, threads: int) -> Executor:
-        """Load a file to run on `threads` threads.
+        """The back ends that it offers here: each computes a file in its own way.
 
         Raises:
-            SelfTestError: the runtime does not take it.
+            ImportError, OSError: the library is installed and broken.
+        """
+        ...
+
+    def load(self, file: Path, *, threads: int, provider: str | None = None) -> Executor:
+        """Load a file to run on `threads` threads.
+
+        Args:
+            file: of the runtime's format.
+            threads: 1 or more.
+            provider: one of `providers()`; None: the one that devices use.
+
+        Raises:
+            RuntimeUnavailableError: there is no such provider.
+            SelfTestError: the runtime does not take the file.
         """
         ...
 
@@ -123,6 +134,8 @@ def runtimes() -> dict[str, Runtime]:
     """All runtimes that lepton-edge knows, by name, installed or not."""
     found: dict[str, Runtime] = {}
     for module in pkgutil.iter_modules(__path__):
+        if module.name.startswith("_"):
+            continue
         runtime: Runtime = importlib.import_module(f"{__name__}.{module.name}").RUNTIME
         if runtime.name in found:
             raise RuntimeError(f"two runtimes are named {runtime.name}")
