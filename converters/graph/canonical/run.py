@@ -13,6 +13,7 @@ from converters.graph.canonical.names import name_all
 from converters.graph.canonical.table import run_passes
 from converters.graph.canonical.weights import with_weights, without_weights
 from converters.graph.signature import BATCH
+from converters.importers.ml import lower_ml
 from converters.importers.opset import to_opset
 from converters.ort import first_line
 from lepton_edge.errors import ModelError
@@ -52,12 +53,12 @@ def canonicalise(model: onnx.ModelProto, *, where: str) -> ir.Model:
 
 
 def load(model: onnx.ModelProto, *, where: str) -> ir.Model:
-    """What the passes start from: opset 20, constants that are no inputs, types and shapes inferred.
+    """What the passes start from: opset 20, of ai.onnx.ml what nothing else can write, types and shapes inferred.
 
     Raises as `canonicalise`.
     """
     light, weights = without_weights(model)
-    made = ir.serde.deserialize_model(to_opset(light, OPSET, where=where))
+    made = ir.serde.deserialize_model(lower_ml(to_opset(light, OPSET, where=where), where=where))
     with_weights(made, weights)
     _drop_fed_initialisers(made.graph)
     _name_axes(made.graph)

@@ -8,7 +8,9 @@ import numpy as np
 
 from converters.importers.quiet import quiet
 from converters.importers.sklearn.classes import classes_of, needs_index, to_index
+from converters.ort import first_line
 from lepton_edge.bundle.binding import Array, Arrays
+from lepton_edge.errors import ModelError
 
 INPUT = "x"
 LABEL, PROBABILITIES, SCORES, VALUES = "label", "probabilities", "scores", "variable"
@@ -57,15 +59,19 @@ def _name(exported: str, method: str) -> str:
 
 
 def answer(estimator: Any, method: str, name: str, x: Array) -> Array:
-    """What the estimator answers to float32 features, shape (N, ...); scores of two classes are two columns."""
+    """What the estimator answers to float32 features: labels (N,), else (N, columns); scores of two classes are two.
+
+    Raises whatever the estimator does.
+    """
     with quiet():
-        found = np.asarray(getattr(estimator, method)(x.astype(np.float64)))
+        found = getattr(estimator, method)(x.astype(np.float64))
+    found = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+    labels = classes_of(estimator)
     if name == LABEL:
-        labels = classes_of(estimator)
         return to_index(labels, found) if labels is not None and needs_index(labels) else found.astype(np.int64)
-    if method == "decision_function" and found.ndim == 1 and classes_of(estimator) is not None:
+    if method == "decision_function" and found.ndim == 1 and labels is not None:
         found = np.stack([-found, found], axis=1)
-    return found.astype(np.float32)
+    return found.reshape(len(found), -1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -79,32 +85,35 @@ class Settled:
     Attributes:
         estimator: fitted.
         answers: by output, in the signature's order.
-        ranks: of the outputs.
+        where: how messages name it.
         graph: runs the graph, on the same inputs.
     """
 
     estimator: Any
     answers: Sequence[Answer]
-    ranks: Sequence[int]
+    where: str
     graph: Callable[[Arrays], Arrays]
 
     def __call__(self, inputs: Arrays) -> Arrays:
         """The outputs by name. A `Reference`."""
-        want, got = self._plain(inputs[INPUT]), self.graph(inputs)
+        want, got = self.plain(inputs[INPUT]), self.graph(inputs)
         apart = _rows_apart(want, got)
         if apart.any():
             rng = np.random.default_rng(0)
             for _ in range(_NUDGES):
-                _take_nearer(want, self._plain(_nudged(inputs[INPUT], rng)), got, apart)
+                _take_nearer(want, self.plain(_nudged(inputs[INPUT], rng)), got, apart)
             _settle_labels(want, got, classes_of(self.estimator))
         return want
 
-    def _plain(self, x: Array) -> Arrays:
-        outputs = {}
-        for (_, name, method), rank in zip(self.answers, self.ranks, strict=True):
-            found = answer(self.estimator, method, name, x)
-            outputs[name] = found.reshape(len(found), -1) if rank == 2 else found.reshape(-1) if rank == 1 else found
-        return outputs
+    def plain(self, x: Array) -> Arrays:
+        """What the estimator answers to these very features."""
+        try:
+            return {name: answer(self.estimator, method, name, x) for _, name, method in self.answers}
+        except Exception as cause:  # the estimator, and functions in it, raise whatever they like
+            raise ModelError(
+                f"{self.where}: the estimator does not answer for float32 features of shape {list(x.shape)}: "
+                f"{type(cause).__name__}: {first_line(cause)}"
+            ) from cause
 
 
 def _nudged(x: Array, rng: np.random.Generator) -> Array:

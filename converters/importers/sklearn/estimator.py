@@ -4,6 +4,7 @@
 
 import hashlib
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from converters.importers.onnx import from_proto
 from converters.importers.quiet import quiet
 from converters.importers.sklearn.answers import INPUT, LABEL, SCORES, Answer, Settled, answers_of
 from converters.importers.sklearn.classes import classes_of, needs_index, parts_of, with_indices
-from converters.importers.sklearn.export import arrange, as_two_columns, declare, export, undeclared
+from converters.importers.sklearn.export import arrange, as_two_columns, declare, export, reshape, undeclared
 from converters.importers.sklearn.samples import samples
 from converters.ort import ERRORS, PROVIDERS, first_line, options
 from converters.source import Source
@@ -73,14 +74,14 @@ def import_estimator(
     plain = with_indices(estimator, labels) if labels is not None and needs_index(labels) else estimator
     model = export(plain, features, where=where)
     answers = answers_of(estimator, [value.name for value in model.graph.output])
-    _arranged(model, answers, list(samples(estimator, features)), where)
+    arrange(model, answers)
+    _shape(model, estimator, answers, list(samples(estimator, features)), where)
+    data = model.SerializeToString(deterministic=True)
     source = from_proto(
-        model, where=where, size_bytes=model.ByteSize() if size_bytes is None else size_bytes,
-        sha256=sha256 or hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(), shapes=shapes,
-        kind="sklearn",
+        model, where=where, size_bytes=len(data) if size_bytes is None else size_bytes,
+        sha256=sha256 or hashlib.sha256(data).hexdigest(), shapes=shapes, kind="sklearn",
     )  # fmt: skip
-    ranks = [len(spec.shape) for spec in source.signature.outputs]
-    settled = Settled(estimator, answers, ranks, _runner(model.SerializeToString(), where))
+    settled = Settled(estimator, answers, where, _runner(data, where))
     source = replace(source, reference=settled, notes=[*notes, *_notes(estimator, labels, where)])
     check_import(source, samples(estimator, features))
     return source
@@ -119,9 +120,7 @@ def _counts(estimator: Any) -> list[int]:
 
 def _check_kinds(estimator: Any, where: str) -> None:
     if isinstance(getattr(estimator, "classes_", None), list | tuple):
-        raise NotYetSupportedError(
-            f"not yet: {where}: a {type(estimator).__name__} of several targets at once: fit one classifier for each"
-        )
+        raise _several_targets(estimator, where)
     for part in parts_of(estimator):
         for categories in getattr(part, "categories_", ()):
             if np.asarray(categories).dtype.kind not in "iufb":
@@ -131,16 +130,34 @@ def _check_kinds(estimator: Any, where: str) -> None:
                 )
 
 
-def _arranged(model: onnx.ModelProto, answers: Sequence[Answer], batches: Sequence[Arrays], where: str) -> None:
-    """Bring the outputs into their form, and declare them; in place."""
-    arrange(model, answers)
-    scored = any(answer.name == SCORES and answer.method == "decision_function" for answer in answers)
-    labelled = any(answer.name == LABEL for answer in answers)
+def _shape(
+    model: onnx.ModelProto, estimator: Any, answers: Sequence[Answer], batches: Sequence[Arrays], where: str
+) -> None:
+    """Give the outputs the shapes of the estimator's own answers, and declare them; in place.
+
+    Raises:
+        NotYetSupportedError: labels of several targets.
+    """
+    plain = Settled(estimator, answers, where, lambda inputs: inputs)
+    wanted = {name: array.shape[1:] for name, array in plain.plain(batches[0][INPUT]).items()}
+    if len(wanted.get(LABEL, ())) > 0:
+        raise _several_targets(estimator, where)
     seen = _seen(model, batches, where)
-    if scored and labelled and {shape[1:] for shape in seen[SCORES]} == {(1,)}:
+    if wanted.get(SCORES) == (2,) and {shape[1:] for shape in seen[SCORES]} == {(1,)}:
         as_two_columns(model)
-        seen = _seen(model, batches, where)
-    declare(model, seen)
+    for name, shapes in seen.items():
+        if any(
+            shape[1:] != wanted[name] and math.prod(shape) == len(batch[INPUT]) * math.prod(wanted[name])
+            for shape, batch in zip(shapes, batches, strict=True)
+        ):
+            reshape(model, name, (-1, *wanted[name]))
+    declare(model, _seen(model, batches, where))
+
+
+def _several_targets(estimator: Any, where: str) -> NotYetSupportedError:
+    return NotYetSupportedError(
+        f"not yet: {where}: a {type(estimator).__name__} of several targets at once: fit one classifier for each"
+    )
 
 
 def _seen(model: onnx.ModelProto, batches: Sequence[Arrays], where: str) -> dict[str, list[tuple[int, ...]]]:

@@ -2,10 +2,12 @@
 
 # ruff: noqa: PLC0415 - an optional package is imported by the function that needs it
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -13,6 +15,7 @@ from converters.graph.signature import BATCH
 from converters.importers.quiet import quiet
 from converters.importers.rewriting import context_of
 from converters.importers.sklearn.answers import INPUT, SCORES, Answer
+from converters.importers.sklearn.classes import parts_of
 from converters.importers.sklearn.hist import converters
 from converters.importers.tidy import tidy
 from converters.ort import first_line
@@ -21,7 +24,12 @@ from lepton_edge.errors import LeptonError, UnsupportedOperatorError
 _OPSET = 20
 _ML_OPSET = 3
 _CLASS = re.compile(r"<class '([\w.]+)'>")
-_OPTIONS: Sequence[Mapping[str, bool]] = ({"zipmap": False, "raw_scores": True}, {"zipmap": False}, {})
+_CHOICES: Sequence[Mapping[str, bool]] = (
+    {"zipmap": False, "raw_scores": True},
+    {"raw_scores": True},
+    {"zipmap": False},
+    {},
+)
 """Tried in turn: each estimator takes options of its own, and skl2onnx refuses the others."""
 
 
@@ -31,9 +39,10 @@ def export(estimator: Any, features: int, *, where: str) -> onnx.ModelProto:
     Raises:
         UnsupportedOperatorError: naming the estimator that cannot be converted.
     """
-    for options in _options(estimator):
+    adapted = _adapted(estimator)
+    for options in _choices(estimator):
         try:
-            model = _converted(estimator, features, options)
+            model = _converted(adapted, features, options)
         except LeptonError as error:
             raise UnsupportedOperatorError(f"{where}: {error}", operator=type(estimator).__name__) from error
         except Exception as cause:  # skl2onnx raises whatever goes wrong
@@ -45,25 +54,58 @@ def export(estimator: Any, features: int, *, where: str) -> onnx.ModelProto:
     raise AssertionError  # the last options are none
 
 
-def _options(estimator: Any) -> Iterator[Mapping[str, bool]]:
+def _adapted(estimator: Any) -> Any:
+    """The estimator, or a copy without what changes no prediction and keeps skl2onnx from converting."""
+    if not any(getattr(part, "flatten_transform", False) for part in parts_of(estimator)):
+        return estimator
+    copied = copy.deepcopy(estimator)
+    for part in parts_of(copied):
+        if hasattr(part, "flatten_transform"):
+            part.flatten_transform = False
+    return copied
+
+
+def _choices(estimator: Any) -> Sequence[Mapping[str, bool]]:
     """Raw scores are what a classifier without probabilities is asked for."""
-    yield from _OPTIONS[1:] if hasattr(estimator, "predict_proba") else _OPTIONS
+    return _CHOICES[2:] if hasattr(estimator, "predict_proba") else _CHOICES
 
 
 def _converted(estimator: Any, features: int, options: Mapping[str, bool]) -> onnx.ModelProto:
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
+    from sklearn.svm import LinearSVC
 
     with quiet():
         made: onnx.ModelProto = convert_sklearn(
             estimator,
             name="estimator",
             initial_types=[(INPUT, FloatTensorType([None, features]))],
-            options={id(estimator): dict(options)} if options else None,
+            options={id(part): dict(options) for part in _chain(estimator)} if options else None,
             target_opset={"": _OPSET, "ai.onnx.ml": _ML_OPSET},
             custom_conversion_functions=converters(),
+            custom_parsers={LinearSVC: _parse_linear_svc},
         )
     return made
+
+
+def _chain(estimator: Any) -> Iterator[Any]:
+    """An estimator, and the one in it that gives the outputs."""
+    yield estimator
+    if hasattr(estimator, "steps"):
+        yield from _chain(estimator.steps[-1][1])
+    elif hasattr(estimator, "best_estimator_"):
+        yield from _chain(estimator.best_estimator_)
+
+
+def _parse_linear_svc(scope: Any, model: Any, inputs: list[Any], custom_parsers: object = None) -> list[Any]:  # noqa: ARG001 - its form is skl2onnx's
+    """skl2onnx's own asks behind a pipeline for an option that its LinearSVC does not take."""
+    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
+
+    operator = scope.declare_local_operator("SklearnLinearSVC", model)
+    operator.inputs = inputs
+    operator.outputs.append(scope.declare_local_variable("label", Int64TensorType()))
+    operator.outputs.append(scope.declare_local_variable("probabilities", FloatTensorType()))
+    return list(operator.outputs)
 
 
 def _unsupported(estimator: Any, cause: Exception, where: str) -> UnsupportedOperatorError:
@@ -105,14 +147,27 @@ def arrange(model: onnx.ModelProto, answers: Sequence[Answer]) -> None:
 
 def as_two_columns(model: onnx.ModelProto, name: str = SCORES) -> None:
     """Write the one score of two classes as two, minus it and it; in place."""
-    names = context_of(model, where="", infer=False).names
-    one, negative = names.fresh(f"{name}_positive"), names.fresh(f"{name}_negative")
-    for node in model.graph.node:
-        node.output[:] = [one if output == name else output for output in node.output]
-        node.input[:] = [one if given == name else given for given in node.input]
+    one = _renamed(model, name)
+    negative = context_of(model, where="", infer=False).names.fresh(f"{name}_negative")
     model.graph.node.extend(
         [helper.make_node("Neg", [one], [negative]), helper.make_node("Concat", [negative, one], [name], axis=1)]
     )
+
+
+def reshape(model: onnx.ModelProto, name: str, shape: Sequence[int]) -> None:
+    """Give an output another shape, -1 for the batch; in place."""
+    plain = _renamed(model, name)
+    sizes = context_of(model, where="", infer=False).constant(np.array(shape, np.int64), f"{name}_shape")
+    model.graph.node.extend([sizes, helper.make_node("Reshape", [plain, sizes.output[0]], [name])])
+
+
+def _renamed(model: onnx.ModelProto, output: str) -> str:
+    """Free the name of an output, and the name that its value has from now on; in place."""
+    plain = context_of(model, where="", infer=False).names.fresh(f"{output}_plain")
+    for node in model.graph.node:
+        node.output[:] = [plain if name == output else name for name in node.output]
+        node.input[:] = [plain if name == output else name for name in node.input]
+    return plain
 
 
 def declare(model: onnx.ModelProto, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> None:
