@@ -35,9 +35,11 @@ class Problems:
     """Nodes that TFLite cannot say, all of them."""
 
     found: list[str] = field(default_factory=list)
+    operators: list[str] = field(default_factory=list)
 
     def add(self, node: ir.Node, reason: str) -> None:
         domain = f"{node.domain}." if node.domain not in {"", "ai.onnx"} else ""
+        self.operators.append(node.op_type)
         self.found.append(f"{domain}{node.op_type} (node {node.name!r}): {reason}")
 
 
@@ -56,7 +58,8 @@ def lower(model: ir.Model, *, where: str) -> Program:
     program = made.run()
     if problems.found:
         raise UnsupportedOperatorError(
-            f"{where}: no TFLite for {len(problems.found)} node(s): " + "; ".join(problems.found)
+            f"{where}: no TFLite for {len(problems.found)} node(s): " + "; ".join(problems.found),
+            operator=next(iter(problems.operators), ""),
         )
     return program
 
