@@ -31,8 +31,8 @@ def load_model(source: object, *, inputs: object = None, trust: bool = False, sh
     """Load a model. Each import from another framework is checked against it on random samples.
 
     Args:
-        source: a path (.onnx, .pt2, .keras, .h5), the text `package.module:function` (which returns a model, or a torch
-            module and its example inputs), an onnx.ModelProto, a keras.Model, or a torch.nn.Module.
+        source: a path (.onnx, .tflite, .pt2, .keras, .h5), the text `package.module:function` (which returns a model,
+            or a torch module and its example inputs), an onnx.ModelProto, a keras.Model, or a torch.nn.Module.
         inputs: example inputs of a torch module: a tuple of tensors or arrays, or a mapping by argument name; the first
             axis of each is the batch.
         trust: load a .pt2 that could run code too.
@@ -63,6 +63,7 @@ def quantize_model(
     seed: int = 0,
     method: str = AUTO,
     state: Mapping[str, str] | None = None,
+    formats: Sequence[str] = ("onnx",),
     progress: Progress = quiet,
 ) -> Model:
     """Make a model int8 or float16.
@@ -82,6 +83,7 @@ def quantize_model(
         seed: chooses the samples of each side.
         method: how ranges are chosen: auto, minmax, percentile, entropy or mse.
         state: for recurrent models, input name by the name of the output that is fed back into it.
+        formats: that the model can be saved in later: "onnx", "tflite" or both.
         progress: told how far it is.
 
     Returns:
@@ -105,6 +107,7 @@ def quantize_model(
         precision=str(precision),
         method=method,
         state=state or {},
+        formats=tuple(formats),
         benchmark=False,
     )
     return _quantised(model, request, progress)
@@ -117,7 +120,9 @@ def _quantised(model: object, request: Request, progress: Progress) -> Model:
     card = Card("", "", steps=recipe.steps, postprocess=recipe.postprocess, files=recipe.files)
     workspace = Workspace()
     with disk_full_named(workspace.path):
-        measured = measure(lambda: source, request, card, workspace.path, note=lambda _: None, progress=progress)
+        measured = measure(
+            lambda: source, request, card, workspace.path, note=lambda _: None, progress=progress, keep_graphs=True
+        )
     _tell(measured, request, stacklevel=4)
     return Model(source, card=card, workspace=workspace, measured=measured)
 

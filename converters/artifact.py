@@ -3,17 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import onnx
+import onnx_ir as ir
 
+from converters import tflite_files
+from converters.graph.canonical import canonicalise
 from converters.graph.operators import is_half, is_quantised
+from converters.host import host_runtime
 from converters.outcome import KeptFloat
 from converters.proto import write_model
-from converters.quantize.profiles import FLOAT, Profile
+from converters.quantize.profiles import FLOAT, FLOAT_TFLITE, FLOATS, Format, Profile
 from converters.source import Source
-from lepton_edge.bundle.manifest import Binding, ModelSignature, Precision, Variant
-from lepton_edge.runtimes import Session, open_session
+from converters.write.onnx import write_onnx
+from lepton_edge.bundle.manifest import Binding, ModelSignature, Precision, TensorSpec, Variant
+from lepton_edge.runtimes import Session
+
+if TYPE_CHECKING:
+    from converters.tflite.model import Tensor
 
 TOGETHER_BYTES = 600_000_000
 """Most bytes of files that are loaded at one time; one more than the float file is loaded all the same."""
@@ -21,7 +29,7 @@ TOGETHER_BYTES = 600_000_000
 
 @dataclass(frozen=True)
 class Artifact:
-    """One ONNX file for one profile. The file lies in the conversion's workspace and lives as long as that.
+    """One file for one profile. It lies in the conversion's workspace and lives as long as that.
 
     Attributes:
         profile: what it was made for; its `variant` is the artifact's name.
@@ -31,6 +39,9 @@ class Artifact:
         int8_macs: share of multiply-accumulates done in int8, 0 to 1; None for float.
         min_runtime: the oldest version of the runtime that takes the file; "" where it is not known.
         notes: operators that were left float, with the reasons.
+        inputs, outputs: how its tensors stand for the signature's; None where they are those of the signature.
+        graph: what a TFLite file was written from, where it may be wanted in another layout; None elsewhere.
+        shipped: whether it goes into the bundle; False where it is only what others are compared with.
     """
 
     profile: Profile
@@ -40,33 +51,46 @@ class Artifact:
     int8_macs: float | None = None
     min_runtime: str = ""
     notes: Sequence[KeptFloat] = ()
+    inputs: Sequence[Binding] | None = None
+    outputs: Sequence[Binding] | None = None
+    graph: Path | None = None
+    shipped: bool = True
 
     @property
     def name(self) -> str:
         """The profile's; a source that is no float32 is called by what it is."""
-        plain = self.is_source and self.precision != "float32"
-        return f"{self.precision}-onnx" if plain else self.profile.variant
+        plain = self.is_float and self.precision != "float32"
+        return f"{self.precision}-{self.format}" if plain else self.profile.variant
 
     @property
     def is_source(self) -> bool:
-        """Whether this is the source model itself."""
-        return self.profile is FLOAT
+        """Whether this is the source model itself, which all others are compared with."""
+        return self.profile == FLOAT
+
+    @property
+    def is_float(self) -> bool:
+        """Whether this is the model as it came, in either format."""
+        return self.profile in FLOATS
+
+    @property
+    def format(self) -> Format:
+        return self.profile.format
 
     @property
     def file(self) -> str:
-        return f"{self.name}.onnx"
+        return f"{self.name}.{self.format}"
 
     def variant(self, signature: ModelSignature, *, rank: int = 0, tolerance: float = 1.0) -> Variant:
         """The manifest's entry, with nothing measured in it yet."""
         return Variant(
             name=self.name,
             file=self.file,
-            format="onnx",
+            format=self.format,
             precision=self.precision,
             runtime=self.profile.runtime,
             profile=self.profile.name,
-            inputs=[Binding(name=spec.name, tensor=spec.name, dtype=spec.dtype) for spec in signature.inputs],
-            outputs=[Binding(name=spec.name, tensor=spec.name, dtype=spec.dtype) for spec in signature.outputs],
+            inputs=_bindings(signature.inputs, self.inputs),
+            outputs=_bindings(signature.outputs, self.outputs),
             rank=rank,
             tolerance=tolerance,
             isa=self.profile.isa,
@@ -76,7 +100,7 @@ class Artifact:
         )
 
     def open(self, signature: ModelSignature, *, threads: int = 1) -> Session:
-        """Load the artifact with its runtime.
+        """Load the artifact with its runtime, or what stands in for that here.
 
         Args:
             signature: of the source model.
@@ -84,8 +108,10 @@ class Artifact:
 
         Raises:
             SelfTestError: the runtime does not take the file.
+            RuntimeUnavailableError: nothing here reads the format.
         """
-        return open_session(self.path, signature, self.variant(signature), threads=threads)
+        executor = host_runtime(self.profile.runtime).load(self.path, threads=threads)
+        return Session(executor, signature, self.variant(signature))
 
     def read(self) -> bytes:
         """The whole file, for those who need it in memory."""
@@ -117,6 +143,12 @@ def in_groups(artifacts: Sequence[L]) -> list[list[L]]:
     return [[plain, other] for other in others]
 
 
+def _bindings(specs: Sequence[TensorSpec], given: Sequence[Binding] | None) -> list[Binding]:
+    if given is not None:
+        return list(given)
+    return [Binding(name=spec.name, tensor=spec.name, dtype=spec.dtype) for spec in specs]
+
+
 def source_artifact(source: Source, folder: Path) -> Artifact:
     """Write the source model as it is into a workspace."""
     return onnx_artifact(source.model, FLOAT, _precision(source), folder)
@@ -133,6 +165,70 @@ def onnx_artifact(
     path = folder / f"{profile.variant}.onnx"
     size = write_model(model, path)
     return Artifact(profile=profile, precision=precision, path=path, size=size, int8_macs=int8_macs)
+
+
+def write_artifact(
+    model: ir.Model, profile: Profile, precision: Precision, folder: Path, *, keep_graph: bool = False
+) -> Artifact:
+    """Write a graph at the canonical opset into a workspace, in the format that its profile names.
+
+    Args:
+        model: canonical, perhaps with QuantizeLinear and DequantizeLinear; it is not changed.
+        profile: what it is for.
+        precision: as the manifest names it.
+        folder: the workspace.
+        keep_graph: keep the graph of a TFLite file beside it.
+
+    Raises:
+        UnsupportedOperatorError: TFLite has no form of some operators; it names them all.
+        NotYetSupportedError: an ONNX file of more than 2 GiB.
+        DiskFullError, StorageError: it cannot be written.
+    """
+    path = folder / f"{profile.variant}.{profile.format}"
+    if profile.format == "onnx":
+        made = write_onnx(model, path)
+        return Artifact(profile, precision, path, path.stat().st_size, min_runtime=made.min_runtime)
+    written = tflite_files.write(model, path, native=True, runtime=profile.runtime)
+    return Artifact(
+        profile,
+        precision,
+        path,
+        path.stat().st_size,
+        min_runtime=written.min_runtime,
+        inputs=written.inputs,
+        outputs=written.outputs,
+        graph=tflite_files.save_graph(model, folder / f"{profile.variant}.graph") if keep_graph else None,
+    )
+
+
+def kept_tflite(source: Source, precision: Precision, folder: Path, *, keep_graph: bool = False) -> Artifact:
+    """Write a source that is no float32 any more as TFLite: the file that it came from again, else its graph.
+
+    Raises:
+        ModelError: TFLite has no form of it.
+    """
+    if source.original is None:
+        model = canonicalise(source.model, where=source.where)
+        return write_artifact(model, FLOAT_TFLITE, precision, folder, keep_graph=keep_graph)
+    path = folder / f"{FLOAT_TFLITE.variant}.tflite"
+    main = tflite_files.copy(source.original, path).main
+    ends = [
+        [_bound(spec, main.tensors[index]) for spec, index in zip(specs, indices, strict=True)]
+        for specs, indices in ((source.signature.inputs, main.inputs), (source.signature.outputs, main.outputs))
+    ]
+    return Artifact(FLOAT_TFLITE, precision, path, path.stat().st_size, inputs=ends[0], outputs=ends[1])
+
+
+def _bound(spec: TensorSpec, tensor: "Tensor") -> Binding:
+    """A tensor of a TFLite file that stands for one of the signature: as it is, or in steps where that is float."""
+    scales = tensor.quantization if tensor.dtype != spec.dtype else None
+    return Binding(
+        name=spec.name,
+        tensor=tensor.name,
+        dtype=tensor.dtype,  # type: ignore[arg-type]  # the signature has no type beyond the manifest's
+        scale=None if scales is None else float(scales.scale[0]),
+        zero_point=0 if scales is None else int(scales.zero_point[0]),
+    )
 
 
 def _precision(source: Source) -> Precision:

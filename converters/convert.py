@@ -92,7 +92,7 @@ def _outcome(measured: Measured, request: Request) -> Outcome:
             bytes=measured.source.size_bytes,
             metric=evaluation.value(evaluation.source) if evaluation else None,
         ),
-        variants=[to_outcome(one, evaluation, written=kept) for one in measured.judged],
+        variants=[to_outcome(one, evaluation, written=kept) for one in measured.shown],
         seconds=0.0,
         peak_rss_mb=0.0,
         budget=request.budget if evaluation else None,
@@ -105,6 +105,7 @@ def _outcome(measured: Measured, request: Request) -> Outcome:
         kept=kept,
         reason=measured.reason(),
         warnings=measured.warnings(request),
+        not_made=measured.not_made,
         versions=versions(measured.source.format),
     )
 

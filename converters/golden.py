@@ -1,6 +1,6 @@
 """golden.npz and each variant's tolerance: what a file gave here, and how much healthy machines may differ from it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -10,13 +10,14 @@ from converters.artifact import Artifact
 from converters.data.dataset import Dataset
 from converters.data.random import random_inputs
 from converters.data.split import choose_spread
+from converters.host import host_runtime
 from converters.ort import WORKERS, open_plain
 from converters.quantize.profiles import host_flags, runs_right
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.golden import GOLDEN_COUNT, distance
 from lepton_edge.bundle.manifest import ModelSignature, Precision
 from lepton_edge.errors import SelfTestError
-from lepton_edge.runtimes import Executor, Session, runtimes
+from lepton_edge.runtimes import Executor, Session
 
 FLOORS: dict[Precision, float] = {"float32": 1e-3, "float16": 0.01}
 QUANTISED_FLOOR = 0.05
@@ -32,6 +33,8 @@ DEAR_BYTES = 64 * 1024 * 1024
 FEWER = 4
 """... so many, spread over all. Measured on MobileNetV2: 0.070 where all 16 show 0.096, which SAFETY covers. A net that
 is exact on most inputs and far off on few may show less than it should."""
+BUILTIN = "builtin"
+"""The provider of TFLite's own kernels."""
 _SHARED = {"onnxruntime"}
 """Runtimes that let two threads into one loaded file."""
 
@@ -83,6 +86,8 @@ def _commonest_shape(samples: list[Arrays]) -> list[Arrays]:
 def prove(artifact: Artifact, signature: ModelSignature, inputs: Arrays) -> Proof:
     """Run one file in every way that this host has, and derive the tolerance from how much the ways differ.
 
+    Where the variant's own runtime is not installed, what stands in for it here answers (`host_runtime`).
+
     One file is loaded at a time: it holds the weights again, in the kernels' own order. Of a large file the other
     ways are tried on a few inputs alone, and the distance is that of these: an estimate. So they are of a file for
     another kind of CPU, whose own kernels are not at hand anyway.
@@ -94,7 +99,7 @@ def prove(artifact: Artifact, signature: ModelSignature, inputs: Arrays) -> Proo
     count = len(outputs) if artifact.size <= DEAR_BYTES and _is_at_home(artifact) else FEWER
     chosen = slice(None, None, max(1, len(outputs) // count))
     host = _joined(outputs[chosen])
-    others = (way(artifact, signature, inputs, chosen) for way in (_two_threads, _unfused))
+    others = (way(artifact, signature, inputs, chosen) for way in (_two_threads, _OTHER_KERNELS[artifact.format]))
     spread = max([repeats, *(distance(host, _joined(other)) for other in others if other is not None)])
     floor = FLOORS.get(artifact.precision, QUANTISED_FLOOR)
     return Proof(_joined(outputs), spread, max(floor, SAFETY * spread))
@@ -110,14 +115,14 @@ def _run_twice(artifact: Artifact, signature: ModelSignature, inputs: Arrays) ->
 
     In the same session: a random operator repeats itself in a fresh one, so only this shows it.
     """
-    executor = _loaded(artifact, threads=1)
-    outputs = _run(executor, artifact, signature, inputs, slice(None))
-    again = _run(executor, artifact, signature, inputs, slice(REPEATED))
+    executors = _loaded(artifact, threads=1)
+    outputs = _run(executors, artifact, signature, inputs, slice(None))
+    again = _run(executors, artifact, signature, inputs, slice(REPEATED))
     return outputs, distance(_joined(outputs[:REPEATED]), _joined(again))
 
 
 def _two_threads(artifact: Artifact, signature: ModelSignature, inputs: Arrays, chosen: slice) -> Sequence[Arrays]:
-    return _run(_loaded(artifact, threads=2), artifact, signature, inputs, chosen, workers=1)
+    return _run(_loaded(artifact, threads=2)[:1], artifact, signature, inputs, chosen)
 
 
 def _unfused(artifact: Artifact, signature: ModelSignature, inputs: Arrays, chosen: slice) -> Sequence[Arrays] | None:
@@ -126,29 +131,48 @@ def _unfused(artifact: Artifact, signature: ModelSignature, inputs: Arrays, chos
         plain = open_plain(artifact.path, threads=1, optimise=False)
     except SelfTestError:
         return None
-    return _run(plain, artifact, signature, inputs, chosen)
+    return _run([plain] * WORKERS, artifact, signature, inputs, chosen)
 
 
-def _loaded(artifact: Artifact, *, threads: int) -> Executor:
-    return runtimes()[artifact.profile.runtime].load(artifact.path, threads=threads)
+def _builtin(artifact: Artifact, signature: ModelSignature, inputs: Arrays, chosen: slice) -> Sequence[Arrays] | None:
+    """With TFLite's own kernels, where XNNPACK's served; None where they do not take the file."""
+    try:
+        executors = _loaded(artifact, threads=1, provider=BUILTIN)
+    except SelfTestError:
+        return None
+    return _run(executors, artifact, signature, inputs, chosen)
+
+
+_OTHER_KERNELS: Mapping[str, Callable[[Artifact, ModelSignature, Arrays, slice], Sequence[Arrays] | None]] = {
+    "onnx": _unfused,
+    "tflite": _builtin,
+}
+"""By format: the kernels that devices may have in place of those that serve here."""
+
+
+def _loaded(artifact: Artifact, *, threads: int, provider: str | None = None) -> list[Executor]:
+    """The file for each worker: one that all share where the runtime lets two threads into it; one of a large file."""
+    runtime = host_runtime(artifact.profile.runtime)
+
+    def load() -> Executor:
+        return runtime.load(artifact.path, threads=threads, provider=provider)
+
+    # One with threads of its own is run by one worker.
+    if runtime.name in _SHARED or threads > 1:
+        return [load()] * WORKERS
+    return [load() for _ in range(WORKERS if artifact.size <= DEAR_BYTES else 1)]
 
 
 def _run(
-    executor: Executor,
-    artifact: Artifact,
-    signature: ModelSignature,
-    inputs: Arrays,
-    chosen: slice,
-    *,
-    workers: int = WORKERS,
+    executors: Sequence[Executor], artifact: Artifact, signature: ModelSignature, inputs: Arrays, chosen: slice
 ) -> Sequence[Arrays]:
-    """The outputs of each single run that is chosen; the runs are `Session.split_samples`'."""
-    count = workers if artifact.profile.runtime in _SHARED else 1
-    sessions = [Session(executor, signature, artifact.variant(signature)) for _ in range(count)]
+    """The outputs of each single run that is chosen, one worker an executor; the runs are `Session.split_samples`'."""
+    variant = artifact.variant(signature)
+    sessions = [Session(executor, signature, variant) for executor in executors]
     runs = sessions[0].split_samples(inputs)[chosen]
-    # A session lets one thread in at a time, so each worker has its own around the one file.
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(lambda at: sessions[at % count].run(runs[at]), range(len(runs))))
+    # A session lets one thread in at a time, so each worker has its own.
+    with ThreadPoolExecutor(len(sessions)) as pool:
+        return list(pool.map(lambda at: sessions[at % len(sessions)].run(runs[at]), range(len(runs))))
 
 
 def _joined(outputs: Sequence[Arrays]) -> Arrays:

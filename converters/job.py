@@ -18,7 +18,8 @@ from converters.data.watched import Watched
 from converters.decide import not_proven
 from converters.golden import golden_inputs
 from converters.importers.check import check_on_data
-from converters.judged import Judged, Terms, for_others_alone, judge_artifacts
+from converters.judged import Judged, for_others_alone
+from converters.judging import Terms, judge_artifacts
 from converters.measure.accuracy import Evaluation, evaluate, fingerprint
 from converters.measure.memory import release_memory
 from converters.measure.metric import Metric
@@ -64,14 +65,25 @@ class Measured:
     inputs: Arrays
 
     @property
+    def shown(self) -> list[Judged]:
+        """Every variant of the formats that were asked for."""
+        return [one for one in self.judged if one.artifact.shipped]
+
+    @property
     def quantised(self) -> list[Judged]:
-        """Every variant but the float one."""
-        return [one for one in self.judged if not one.artifact.is_source]
+        """Every variant but the float ones."""
+        return [one for one in self.judged if not one.artifact.is_float]
 
     @property
     def hopeless(self) -> bool:
         """Whether every quantised variant missed the budget."""
         return bool(self.quantised) and all(one.verdict.over_budget for one in self.quantised)
+
+    @property
+    def not_made(self) -> dict[str, str]:
+        """Formats that were asked for and are not there, with the reasons."""
+        wrong = {one.artifact.format: one.verdict.reason for one in self.shown if one.artifact.is_float}
+        return {**self.made.not_made, **{name: reason for name, reason in wrong.items() if reason}}
 
     def reason(self) -> str:
         """Why the budget cannot be met, or why float is alone; "" where something quantised is kept."""
@@ -81,15 +93,20 @@ class Measured:
         if self.hopeless:
             return f"the budget cannot be met: {first.name} is {first.verdict.reason}"
         if not any(one.verdict.kept for one in self.quantised):
-            return f"float alone is kept: {first.name}: {first.verdict.reason}"
+            reasons = {one.artifact.format: f"{one.name}: {one.verdict.reason}" for one in reversed(self.quantised)}
+            return f"float alone is kept: {'; '.join(reversed(reasons.values()))}"
         return ""
 
     def warnings(self, request: Request) -> list[str]:
         """What a user must know about what was kept."""
         kept = [one.name for one in self.quantised if one.verdict.kept]
-        found = list(self.made.warnings)
-        if for_others_alone(self.judged):
-            found.append(f"int8 does not pay on this kind of CPU: float serves here, {', '.join(kept)} on other kinds")
+        found = [f"no {name} files: {reason}" for name, reason in self.not_made.items()]
+        found += self.made.warnings
+        for name in for_others_alone(self.judged):
+            elsewhere = [one.name for one in self.quantised if one.verdict.kept and one.artifact.format == name]
+            found.append(
+                f"int8 does not pay on this kind of CPU: float serves here, {', '.join(elsewhere)} on other kinds"
+            )
         if self.evaluation is None:
             why = "no data were given" if request.data is None else "evaluation was switched off"
             return [*found, f"no promise on the accuracy of {', '.join(kept)}: {why}"] if kept else found
@@ -137,7 +154,14 @@ def _samples(signature: ModelSignature, request: Request, card: Card) -> Samples
 
 
 def measure(
-    load: Callable[[], Source], request: Request, card: Card, folder: Path, *, note: Note, progress: Progress = quiet
+    load: Callable[[], Source],
+    request: Request,
+    card: Card,
+    folder: Path,
+    *,
+    note: Note,
+    progress: Progress = quiet,
+    keep_graphs: bool = False,
 ) -> Measured:
     """Do all the work that the request asks for.
 
@@ -148,6 +172,7 @@ def measure(
         folder: a workspace; the artifacts lie there.
         note: told what begins, one line each.
         progress: told how far it is.
+        keep_graphs: keep what TFLite files are written from, so that they can be written in another layout.
 
     Raises:
         ModelError, DataError, NotYetSupportedError, UsageError: a model, data or metric that cannot be used.
@@ -159,7 +184,7 @@ def measure(
     metric = _metric(source.signature, samples.evaluation, request, card) if samples.evaluation else None
     if samples.calibration and request.precision == "8":
         note(f"calibrating on {len(samples.calibration)} samples")
-    how = How(request.precision, request.method, request.state)
+    how = How(request.precision, request.method, request.state, request.formats, keep_graphs)
     # Handed over, so that the weights go as soon as the canonical graph has its own.
     owned, source = [source], source.light()
     made = make_artifacts(owned.pop(), samples.calibration, folder, how=how, progress=progress)

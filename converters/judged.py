@@ -1,26 +1,23 @@
-"""Artifacts with all that was measured of them, and the stage that measures."""
+"""Artifacts with all that was measured of them, and what follows for one from another. Nothing is measured here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import onnx
 
-from converters.artifact import Artifact, in_groups
-from converters.decide import Facts, Verdict, judge
-from converters.golden import LIMIT, Proof, prove
+from converters.artifact import Artifact
+from converters.decide import Verdict
+from converters.golden import LIMIT, Proof
+from converters.host import stand_in
+from converters.importers.check import how_apart
 from converters.measure.accuracy import Evaluation
-from converters.measure.blame import Blame, blame_layers
-from converters.measure.latency import measure_latency, summarise
-from converters.measure.memory import measure_memory, release_memory
+from converters.measure.blame import Blame
 from converters.outcome import VariantOutcome
 from converters.quantize.profiles import STATIC, Profile, host_flags, native_static
-from lepton_edge.bundle.binding import Arrays
+from lepton_edge.bundle.golden import distance
 from lepton_edge.bundle.manifest import Latency, ModelSignature, Variant
-from lepton_edge.errors import ModelError
-from lepton_edge.progress import Progress, quiet
+from lepton_edge.runtimes import installed
 
 
 @dataclass(frozen=True)
@@ -40,179 +37,113 @@ class Judged:
         return self.artifact.name
 
 
-@dataclass(frozen=True)
-class Terms:
-    """On what terms variants are judged. budget: points, None where nothing is promised."""
-
-    budget: float | None
-    keep_all: bool = False
-    benchmark: bool = True
-
-
-def judge_artifacts(
-    artifacts: Sequence[Artifact],
-    signature: ModelSignature,
-    inputs: Arrays,
-    evaluation: Evaluation | None,
-    *,
-    terms: Terms,
-    prepared: Path | None = None,
-    blame: Sequence[Blame] = (),
-    progress: Progress = quiet,
-) -> list[Judged]:
-    """Prove, time and judge every artifact.
-
-    Args:
-        artifacts: the float one first.
-        signature: of the source model.
-        inputs: the golden inputs.
-        evaluation: what each variant did on the user's data; None where nothing was evaluated.
-        terms: the budget and what else decides.
-        prepared: the file of the float graph behind the quantised ones, to name layers in.
-        blame: the layers that first aid found to lose most, where it was needed.
-        progress: told after each proof, and during the timing.
-
-    Raises:
-        SelfTestError: the runtime does not take a file.
-        ModelError: the source model gives no finite or no repeatable outputs, so nothing can be proven of it.
-    """
-    proofs = _prove(artifacts, signature, inputs, progress)
-    _check_source(proofs[artifacts[0].name])
-    latencies = _time(artifacts, signature, inputs, progress) if terms.benchmark else {}
-    release_memory()
-    needed = measure_memory([artifact.path for artifact in artifacts])
-    memory = dict(zip((artifact.name for artifact in artifacts), needed, strict=True))
-    native = {artifact.name for artifact in artifacts if artifact.is_source or artifact.profile is _native_profile()}
-    judged = [
-        Judged(
-            artifact=artifact,
-            proof=proofs[artifact.name],
-            verdict=_verdict(artifact, proofs, evaluation, latencies if artifact.name in native else {}, terms),
-            latency=latencies.get(artifact.name, []),
-            memory=memory[artifact.name],
-            native=artifact.name in native,
-        )
-        for artifact in artifacts
-    ]
-    return [_with_blame(one, prepared, blame, inputs) for one in _follow_the_native(judged)]
-
-
-def _prove(
-    artifacts: Sequence[Artifact], signature: ModelSignature, inputs: Arrays, progress: Progress
-) -> dict[str, Proof]:
-    proofs = {}
-    for done, artifact in enumerate(artifacts, start=1):
-        proofs[artifact.name] = prove(artifact, signature, inputs)
-        release_memory()
-        progress("proving", done, len(artifacts))
-    return proofs
-
-
-def _check_source(proof: Proof) -> None:
-    """Without a source that can be relied on there is nothing to compare with."""
-    if not proof.finite:
-        raise ModelError("the source model gives NaN or Inf on the golden inputs: give --data that it is made for")
-    if proof.tolerance > LIMIT:
-        raise ModelError(
-            f"the source model's outputs differ by {proof.spread:.2f} of their spread between runs or kernels: "
-            "is there a random operator in it? Export it for inference"
-        )
-
-
-def _native_profile() -> Profile | None:
-    """The profile of which this host is one: its speed here says something."""
+def native_profile(runtime: str) -> Profile | None:
+    """The profile of a runtime of which this host is one: its speed here says something."""
     flags, machine = host_flags()
-    return native_static(flags=flags, machine=machine)
+    return native_static(runtime, flags=flags, machine=machine) if runtime in installed() else None
 
 
-def _time(
-    artifacts: Sequence[Artifact], signature: ModelSignature, inputs: Arrays, progress: Progress
-) -> dict[str, list[Latency]]:
-    """Interleaved with the float model: all together where they are small, else each alone with it."""
-    plain = artifacts[0]
-    found: dict[str, list[Latency]] = {}
-    groups = in_groups(artifacts)
-    for number, group in enumerate(groups):
-
-        def told(stage: str, done: int, total: int, before: int = number) -> None:
-            progress(stage, before * total + done, len(groups) * total)
-
-        sessions = {artifact.name: artifact.open(signature) for artifact in group}
-        times = measure_latency(sessions, inputs, progress=told)
-        for artifact in group:
-            summary = summarise(times[artifact.name], times[plain.name], runtime=artifact.profile.runtime, threads=1)
-            found.setdefault(artifact.name, [summary])
-        del sessions
-        release_memory()
-    return found
+def is_native(artifact: Artifact) -> bool:
+    """Whether this host is one that the artifact is made for."""
+    return artifact.is_float or artifact.profile == native_profile(artifact.profile.runtime)
 
 
-def _verdict(
-    artifact: Artifact,
-    proofs: Mapping[str, Proof],
-    evaluation: Evaluation | None,
-    latencies: Mapping[str, list[Latency]],
-    terms: Terms,
-) -> Verdict:
-    if artifact.is_source:
-        return Verdict(kept=True)
-    timed = latencies.get(artifact.name)
-    proof = proofs[artifact.name]
-    facts = Facts(
-        drop=evaluation.drop(artifact.name).value if evaluation else None,
-        finite=proof.finite and not (evaluation and evaluation.variants[artifact.name].not_finite),
-        tolerance=proof.tolerance,
-        p50_ms=timed[0].p50_ms if timed else None,
-        float_p50_ms=timed[0].float_p50_ms if timed else None,
-        unit=evaluation.metric.unit if evaluation else "fraction",
-    )
-    return judge(facts, budget=terms.budget if evaluation else None, keep_all=terms.keep_all)
+def without_wrong_formats(judged: list[Judged], source: Proof) -> list[Judged]:
+    """Where the float file of a format does not compute what the source model does, none of its format is kept."""
+    wrong = {
+        one.artifact.format: reason for one in judged if one.artifact.is_float and (reason := _unlike(one, source))
+    }
+    return [
+        replace(one, verdict=Verdict(kept=False, reason=wrong[one.artifact.format]))
+        if one.artifact.format in wrong
+        else one
+        for one in judged
+    ]
 
 
-def _follow_the_native(judged: list[Judged]) -> list[Judged]:
-    """Where int8 is not faster on the profile of this host, nothing speaks for its forms for other profiles."""
-    forms = {profile.variant for profile in STATIC}
-    native = next((one for one in judged if one.native and one.name in forms), None)
-    if native is None or native.verdict.kept or native.verdict.over_budget:
-        return judged
-    verdict = Verdict(kept=False, reason=f"follows {native.name}: {native.verdict.reason}")
-    return [replace(one, verdict=verdict) if one.name in forms and one.verdict.kept else one for one in judged]
+def _unlike(one: Judged, source: Proof) -> str:
+    """How the model in another format differs from the source model on the golden inputs; "" where it does not."""
+    if one.artifact.is_source:
+        return ""
+    if one.artifact.precision == "float32":
+        apart = {name: how_apart(one.proof.outputs[name], want) for name, want in source.outputs.items()}
+        found = next((f"output {name!r} {text}" for name, text in apart.items() if text), "")
+    else:
+        far = distance(source.outputs, one.proof.outputs)
+        found = f"its outputs differ by {far:.2f} of their spread, at most {LIMIT:g} is rounding" if far > LIMIT else ""
+    return found and f"{one.name} does not compute what the model does: {found}: please report it with the model"
 
 
-def _with_blame(one: Judged, prepared: Path | None, blame: Sequence[Blame], inputs: Arrays) -> Judged:
-    """Name the layers that lost most: in a file that first aid mended those that it returned to float."""
-    if blame and one.artifact.precision == "int8" and not one.artifact.is_source:
-        return replace(one, blame=list(blame))
-    if prepared is None or not one.verdict.over_budget:
-        return one
-    return replace(one, blame=blame_layers(onnx.load(prepared), one.artifact.read(), inputs))
+def follow_the_native(judged: list[Judged]) -> list[Judged]:
+    """Where int8 is not faster on the profile of this host, nothing speaks for its format's forms for other ones."""
+    verdicts: dict[str, Verdict] = {}
+    for one in judged:
+        if one.native and _is_form(one) and not one.verdict.kept and not one.verdict.over_budget:
+            verdict = Verdict(kept=False, reason=f"follows {one.name}: {one.verdict.reason}")
+            verdicts.setdefault(one.artifact.format, verdict)
+    return [
+        replace(one, verdict=verdicts[one.artifact.format])
+        if one.verdict.kept and _is_form(one) and one.artifact.format in verdicts
+        else one
+        for one in judged
+    ]
+
+
+def _is_form(one: Judged) -> bool:
+    """Whether it is one of the forms of static int8."""
+    return one.artifact.profile in STATIC
 
 
 def ranked(judged: Sequence[Judged]) -> list[Judged]:
-    """The kept variants, the best first: by the latency measured on a host of their profile; float last on a tie.
+    """The kept variants of a bundle, the best first: quantised ones that pay, then float, then those that do not.
 
-    A form for another profile stands right behind the one for this host, float behind what is not slower. Where no
-    int8 pays on this host, forms for other profiles stand behind float.
+    Within a format a form for another profile stands right behind the one for this host, and quantised ones stand
+    behind float where they are slower here, or no int8 pays on this host. Among formats that goes first whose
+    quantised or else float form was the fastest here.
     """
-    kept = [one for one in judged if one.verdict.kept]
-    quantised = [one for one in kept if not one.artifact.is_source]
-    plain = [one for one in kept if one.artifact.is_source]
+    kept = [one for one in judged if one.verdict.kept and one.artifact.shipped]
+    formats = sorted(dict.fromkeys(one.artifact.format for one in kept), key=lambda name: _quickest(kept, name))
+    behind = {name: _stands_behind(kept, name) for name in formats}
+
+    def place(one: Judged) -> tuple[int, int]:
+        tier = 1 if one.artifact.is_float else 2 if behind[one.artifact.format] else 0
+        return tier, formats.index(one.artifact.format)
+
+    return sorted(kept, key=place)
+
+
+def _quickest(kept: Sequence[Judged], name: str) -> float:
+    """The least median of a format's native files here, in milliseconds; infinite where nothing was timed."""
+    timed = [one.latency[0].p50_ms for one in kept if one.artifact.format == name and one.native and one.latency]
+    return min(timed, default=float("inf"))
+
+
+def _stands_behind(kept: Sequence[Judged], name: str) -> bool:
+    """Whether a format's quantised files stand behind its float one."""
+    alike = [one for one in kept if one.artifact.format == name]
+    quantised = [one for one in alike if not one.artifact.is_float]
     timed = next((one.latency[0] for one in quantised if one.native and one.latency), None)
     slower = timed is not None and timed.p50_ms > timed.float_p50_ms
-    return plain + quantised if slower or for_others_alone(kept) else quantised + plain
+    return slower or bool(for_others_alone(alike))
 
 
-def for_others_alone(judged: Sequence[Judged]) -> bool:
-    """Whether all int8 that is kept is for other kinds of CPU: this host has a profile, by which none pays here."""
-    forms = {profile.variant for profile in STATIC}
-    kept = [one for one in judged if one.verdict.kept and one.name in forms]
-    return bool(kept) and _native_profile() is not None and not any(one.native for one in kept)
+def for_others_alone(judged: Sequence[Judged]) -> list[str]:
+    """The formats whose int8 that is kept is all for other kinds of CPU: this host's profile says that none pays."""
+    found: list[str] = []
+    for name in dict.fromkeys(one.artifact.format for one in judged):
+        kept = [one for one in judged if one.verdict.kept and _is_form(one) and one.artifact.format == name]
+        native = any(native_profile(form.runtime) for form in STATIC if form.format == name)
+        if kept and native and not any(one.native for one in kept):
+            found.append(name)
+    return found
 
 
 def to_variant(one: Judged, signature: ModelSignature, evaluation: Evaluation | None, *, rank: int) -> Variant:
     """The manifest's entry."""
     base = one.artifact.variant(signature, rank=rank, tolerance=one.proof.tolerance)
-    return msgspec.structs.replace(base, memory=one.memory, latency=one.latency, **_measured(one, evaluation))
+    judged_with = stand_in(one.artifact.profile.runtime)
+    known = {"memory": one.memory, "latency": one.latency, "judged_with": judged_with}
+    return msgspec.structs.replace(base, **known, **_measured(one, evaluation))
 
 
 def to_outcome(one: Judged, evaluation: Evaluation | None, *, written: bool) -> VariantOutcome:
@@ -220,7 +151,7 @@ def to_outcome(one: Judged, evaluation: Evaluation | None, *, written: bool) -> 
     artifact = one.artifact
     return VariantOutcome(
         name=one.name,
-        format="onnx",
+        format=artifact.format,
         precision=artifact.precision,
         profile=artifact.profile.name,
         file=artifact.file if one.verdict.kept and written else "",
@@ -234,6 +165,7 @@ def to_outcome(one: Judged, evaluation: Evaluation | None, *, written: bool) -> 
         reason=one.verdict.reason or ("" if written else "no bundle was written"),
         blame=one.blame,
         kept_float=list(artifact.notes),
+        judged_with=stand_in(artifact.profile.runtime),
         **_measured(one, evaluation),
     )
 

@@ -13,6 +13,7 @@ from converters.quantize.compiler import Compiler
 from converters.quantize.constraints import Constraints
 from converters.quantize.deviation import Deviation
 from converters.quantize.first_aid import Cure, heal, worth
+from converters.quantize.profiles import Profile
 from converters.source import Source
 from lepton_edge.progress import Progress, quiet
 
@@ -57,22 +58,26 @@ def keep_budget(
     """
     evaluation = evaluate(made.artifacts)
     compiler = made.compiler
-    if compiler is None or patient.calibration is None or not _over(made.artifacts, evaluation, patient.budget):
+    sick = _over(made.artifacts, evaluation, patient.budget)
+    if compiler is None or patient.calibration is None or not sick:
         return made, evaluation
     plain = made.artifacts[0]
     samples = some_inputs(patient.source, plain, patient.calibration, patient.how)
     deviation = Deviation(compiler.model, samples, file=plain.path)
-    cures = worth(compiler, compiler.plan(compiler.profiles[0], made.constraints), deviation, progress=progress)
+    profiles = _one_a_format(compiler, sick)
+    cures = worth(compiler, compiler.plan(profiles[0], made.constraints), deviation, progress=progress)
 
     def fits(constraints: Constraints) -> bool:
-        tried = _first(compiler, constraints, patient.folder)
-        return tried is not None and not _over([plain, tried], evaluate([plain, tried]), patient.budget)
+        tried = [_tried(compiler, profile, constraints, patient.folder) for profile in profiles]
+        files = [one for one in tried if one is not None]
+        return len(files) == len(tried) and not _over(files, evaluate([plain, *files]), patient.budget)
 
+    floats = [one for one in made.artifacts if one.is_float]
     healed = heal(made.constraints, cures, fits)
     if healed is None:
         restored = compiler.artifacts(made.constraints, patient.folder)
-        return made._replace(artifacts=[plain, *restored], blame=_blame(cures)), evaluation
-    artifacts = [plain, *compiler.artifacts(healed, patient.folder)]
+        return made._replace(artifacts=[*floats, *restored], blame=_blame(cures)), evaluation
+    artifacts = [*floats, *compiler.artifacts(healed, patient.folder)]
     count = len(healed.keep_float) - len(made.constraints.keep_float)
     warning = f"{count} layers went back to float to keep the budget: see the report"
     warnings = [*made.warnings, warning]
@@ -85,12 +90,20 @@ def _blame(cures: Sequence[Cure]) -> list[Blame]:
     return list({cure.blame.layer: cure.blame for cure in reversed(cures)}.values())[::-1][:TOP]
 
 
-def _over(artifacts: Sequence[Artifact], evaluation: Evaluation, budget: float) -> bool:
-    static = [artifact.name for artifact in artifacts if artifact.precision == "int8" and not artifact.is_source]
-    return any(evaluation.drop(name).value > budget or evaluation.variants[name].not_finite for name in static)
+def _over(artifacts: Sequence[Artifact], evaluation: Evaluation, budget: float) -> list[Artifact]:
+    """The static int8 files that lose more than is allowed."""
+    static = [artifact for artifact in artifacts if artifact.precision == "int8" and not artifact.is_float]
+    return [
+        one for one in static if evaluation.drop(one.name).value > budget or evaluation.variants[one.name].not_finite
+    ]
 
 
-def _first(compiler: Compiler, constraints: Constraints, folder: Path) -> Artifact | None:
-    """The file for this host's profile alone: it computes what the others do."""
-    made = compiler.plan(compiler.profiles[0], constraints)
+def _one_a_format(compiler: Compiler, sick: Sequence[Artifact]) -> list[Profile]:
+    """The first profile of each format in which a file is over the budget: its file computes what the others do."""
+    formats = dict.fromkeys(one.format for one in sick)
+    return [next(one for one in compiler.profiles if one.format == name) for name in formats]
+
+
+def _tried(compiler: Compiler, profile: Profile, constraints: Constraints, folder: Path) -> Artifact | None:
+    made = compiler.plan(profile, constraints)
     return compiler.artifact(made, folder) if made.pays else None

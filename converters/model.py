@@ -4,14 +4,18 @@ import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from converters import tflite_files
 from converters.artifact import Artifact, source_artifact
 from converters.golden import golden_inputs
+from converters.graph.canonical import canonicalise
 from converters.job import Measured
-from converters.judged import Terms, judge_artifacts, ranked
+from converters.judged import ranked
+from converters.judging import Terms, judge_artifacts
 from converters.measure.intervals import Interval
 from converters.pack import Card, pack
 from converters.request import DEFAULT_VERSION
@@ -25,7 +29,11 @@ from lepton_edge.errors import DataError, NotYetSupportedError, UsageError
 from lepton_edge.names import check_name
 from lepton_edge.runtimes import Session
 
-_LATER_FORMATS = {".tflite", ".h5", ".keras", ".pt2", ".pt", ".pth"}
+_LATER_FORMATS = {".h5", ".keras", ".pt2", ".pt", ".pth"}
+_TODAY = ".onnx, .tflite and .lep"
+
+Layout = Literal["source", "native"]
+LAYOUTS = get_args(Layout)
 
 Inputs = npt.ArrayLike | Mapping[str, npt.ArrayLike]
 Outputs = Array | dict[str, Array]
@@ -119,34 +127,65 @@ class Model:
         return of_artifacts(self.source, self._artifacts, self._card)
 
     def save(
-        self, path: str | Path, *, variant: str | None = None, name: str = "", version: str = DEFAULT_VERSION
+        self,
+        path: str | Path,
+        *,
+        variant: str | None = None,
+        layout: Layout = "source",
+        name: str = "",
+        version: str = DEFAULT_VERSION,
     ) -> Path:
         """Write a file, whole or not at all.
 
         Args:
-            path: .onnx for one file, .lep for a bundle of all of them.
-            variant: for .onnx, which one; the best for this machine by default. `int8-onnx-u8s8` is for x86 with
-                VNNI; on older x86 it computes wrongly, and `int8-onnx-u8u8` is the right one.
+            path: .onnx or .tflite for one file, .lep for a bundle of all of them.
+            variant: for one file, which one; the best of its format for this machine by default. `int8-onnx-u8s8` is
+                for x86 with VNNI; on older x86 it computes wrongly, and `int8-onnx-u8u8` is the right one.
+            layout: of a .tflite: "source" keeps the inputs and outputs as the model has them, in float; "native" is
+                what a bundle has, perhaps with channels last and int8.
             name: of the bundle; the file's name by default.
             version: of the bundle.
 
         Raises:
+            UnsupportedOperatorError: TFLite has no form of some operators; all are named.
             NotYetSupportedError: a format that comes later.
-            UsageError: an unknown format, variant or name.
+            UsageError: an unknown format, variant, layout or name.
             DiskFullError, StorageError: the file could not be written.
         """
         path = Path(path)
         suffix = path.suffix.lower()
+        if layout not in LAYOUTS:
+            raise UsageError(f"unknown layout {layout!r}: give one of {', '.join(LAYOUTS)}")
         if suffix == ".onnx":
-            with self._chosen(variant).path.open("rb") as file, durable.replacing(path) as out:
-                shutil.copyfileobj(file, out)
-            return path
-        if suffix == ".lep":
+            _copy(self._chosen(variant, "onnx").path, path)
+        elif suffix == ".tflite":
+            self._save_tflite(path, variant, native=layout == "native")
+        elif suffix == ".lep":
             self._save_bundle(path, name or path.stem, version)
-            return path
-        if suffix in _LATER_FORMATS:
-            raise NotYetSupportedError(f"not yet: {path}: saving as {suffix}; today: .onnx and .lep")
-        raise UsageError(f"{path}: unknown format {suffix!r}; today: .onnx and .lep")
+        elif suffix in _LATER_FORMATS:
+            raise NotYetSupportedError(f"not yet: {path}: saving as {suffix}; today: {_TODAY}")
+        else:
+            raise UsageError(f"{path}: unknown format {suffix!r}; today: {_TODAY}")
+        return path
+
+    def _save_tflite(self, path: Path, variant: str | None, *, native: bool) -> None:
+        if self._measured is None:
+            self._save_float_tflite(path, native=native)
+            return
+        chosen = self._chosen(variant, "tflite")
+        if native or chosen.graph is None:
+            _copy(chosen.path, path)
+        else:
+            graph = tflite_files.load_graph(chosen.graph)
+            tflite_files.write(graph, path, native=False, runtime=chosen.profile.runtime)
+
+    def _save_float_tflite(self, path: Path, *, native: bool) -> None:
+        """Straight from the graph; a TFLite source is written again as it was."""
+        if self.source.original is not None and not native:
+            tflite_files.copy(self.source.original, path)
+            return
+        graph = canonicalise(self.source.model, where=self.source.where)
+        tflite_files.write(graph, path, native=native)
 
     def _save_bundle(self, path: Path, name: str, version: str) -> None:
         card = Card(
@@ -165,11 +204,16 @@ class Model:
             )
         pack(self.source, judged, inputs, evaluation, card=card).save(path)
 
-    def _chosen(self, variant: str | None) -> Artifact:
-        for artifact in self._artifacts:
+    def _chosen(self, variant: str | None, wanted: str) -> Artifact:
+        """The best file of a format, or the one of that name."""
+        alike = [artifact for artifact in self._artifacts if artifact.format == wanted]
+        if variant is None and not alike:
+            reason = self._measured.not_made.get(wanted) if self._measured else ""
+            raise UsageError(f"no {wanted} variant: {reason or f'there are {self.variants}'}")
+        for artifact in alike:
             if variant in {None, artifact.name}:
                 return artifact
-        raise UsageError(f"no variant {variant!r}; there are {self.variants}")
+        raise UsageError(f"no variant {variant!r} of format {wanted}; there are {self.variants}")
 
     def _named(self, x: Inputs) -> dict[str, Array]:
         if isinstance(x, Mapping):
@@ -178,3 +222,8 @@ class Model:
         if len(names) != 1:
             raise DataError(f"the model takes {names}: give a mapping by input name")
         return {names[0]: np.asarray(x)}
+
+
+def _copy(source: Path, path: Path) -> None:
+    with source.open("rb") as file, durable.replacing(path) as out:
+        shutil.copyfileobj(file, out)

@@ -55,6 +55,7 @@ class VariantOutcome(Record, frozen=True, kw_only=True):
         reason: why it was refused, "" where it is kept.
         blame: the layers that add the most error, for a variant over its budget.
         kept_float: operators that stay float in it.
+        judged_with: what answered in place of its runtime, where that is not installed here; "" where it answered.
         skipped: why it was not run here, for `evaluate` and `benchmark`; "" where it was.
     """
 
@@ -79,6 +80,7 @@ class VariantOutcome(Record, frozen=True, kw_only=True):
     reason: str = ""
     blame: list[Blame] = []
     kept_float: list[KeptFloat] = []
+    judged_with: str = ""
     skipped: str = ""
 
 
@@ -101,6 +103,7 @@ class Outcome(Record, frozen=True, kw_only=True):
         kept: whether a bundle was written.
         reason: why not, or why float alone is in it; "" otherwise.
         warnings: what a user must know about what was kept.
+        not_made: formats that were asked for and cannot be made of this model, with the reasons.
         versions: of the packages that decide the variants' bytes.
     """
 
@@ -117,6 +120,7 @@ class Outcome(Record, frozen=True, kw_only=True):
     kept: bool = True
     reason: str = ""
     warnings: list[str] = []
+    not_made: dict[str, str] = {}
     versions: dict[str, str] = {}
 
     @property

@@ -14,11 +14,12 @@ from lepton_edge.bundle.binding import Arrays
 from lepton_edge.preprocess.spec import Step
 from lepton_edge.version import VERSION
 
-_DECIDING_PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "networkx", "numpy")
+_DECIDING_PACKAGES = ("ai-edge-litert", "flatbuffers", "networkx", "numpy", "onnx", "onnx-ir", "onnxruntime")
 """Packages that decide the variants' bytes, beside lepton-edge itself."""
 _IMPORTING_PACKAGES: Mapping[str, Sequence[str]] = {
     "torch": ("torch", "onnxscript"),
     "keras": ("keras", "torch", "onnxscript"),
+    "sklearn": ("scikit-learn", "skl2onnx"),
 }
 """What more decides them, by the source's format."""
 

@@ -18,7 +18,7 @@ PRECISIONS = ("8", "16")
 AUTO = "auto"
 METHODS = (AUTO, *get_args(Method))
 _LATER_PRECISIONS = {"4", "auto"}
-_LATER_FORMATS = {"tflite"}
+FORMATS = ("onnx", "tflite")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Request:
         state: for recurrent models, input name by the name of the output that is fed back into it.
         budget: the drop allowed: points, or the metric's own unit.
         precision: one of PRECISIONS.
+        formats: some of FORMATS.
         shapes: sizes for inputs whose axes other than the batch are symbolic.
         name, version: of the bundle; "" takes the model's file name and "1".
         evaluate, benchmark: whether to measure accuracy and speed.
@@ -86,14 +87,9 @@ def check_request(request: Request) -> None:
 
     Raises:
         UsageError: values that contradict each other or are out of range.
-        NotYetSupportedError: a precision or format that comes later.
+        NotYetSupportedError: a precision that comes later.
     """
     check_precision(request.precision)
-    for wanted in request.formats:
-        if wanted in _LATER_FORMATS:
-            raise NotYetSupportedError(f"not yet: format {wanted}; today: --formats onnx")
-        if wanted != "onnx":
-            raise UsageError(f"unknown format {wanted!r}; today: onnx")
     if request.out.suffix != ".lep":
         raise UsageError(f"{request.out}: a bundle's name ends in .lep")
     if request.out.is_dir():
@@ -104,7 +100,8 @@ def check_request(request: Request) -> None:
 
 
 def check_terms(request: Request) -> None:
-    """Raises UsageError for a method, a budget or samples that make no sense."""
+    """Raises UsageError for a format, a method, a budget or samples that make no sense."""
+    check_formats(request.formats)
     check_method(request.method)
     check_budget(request.budget, request.metric)
     check_data(request)
@@ -117,6 +114,15 @@ def check_precision(precision: object) -> None:
         raise NotYetSupportedError(f"not yet: precision {text}; today: {today}")
     if text not in PRECISIONS:
         raise UsageError(f"unknown precision {text!r}; today: {today}")
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raises UsageError for formats that are unknown, or none."""
+    if not formats:
+        raise UsageError(f"no format: give some of {', '.join(FORMATS)}")
+    for wanted in formats:
+        if wanted not in FORMATS:
+            raise UsageError(f"unknown format {wanted!r}: give some of {', '.join(FORMATS)}")
 
 
 def check_method(method: str) -> None:

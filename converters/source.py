@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import onnx
 
@@ -19,13 +20,14 @@ class Source:
     Attributes:
         model: the graph, with all of its weights inside; treat it as read-only.
         signature: inputs and outputs, batch first; open axes are named.
-        format: what it was imported from ("onnx", "torch", "keras").
+        format: what it was imported from ("onnx", "torch", "keras", "tflite", ...).
         where: how messages name it (a path, mostly).
         size_bytes: of the source file and the external data beside it.
         sha256: of the source file and the external data after it, in hexadecimal; of the serialised graph for a
             model in memory.
         reference: the model in its own framework; None where the graph is the source itself.
         notes: what a user should know of the import.
+        original: a .tflite file that it was read from, to be written again as it was; None for other formats.
     """
 
     model: onnx.ModelProto
@@ -36,6 +38,7 @@ class Source:
     sha256: str = ""
     reference: Reference | None = field(default=None, compare=False)
     notes: Sequence[str] = ()
+    original: Path | None = None
 
     def light(self) -> "Source":
         """The same without the graph and what it came from: all that is needed once artifacts are written."""

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import onnx
 
-from converters.artifact import Artifact, source_artifact
+from converters.artifact import Artifact, kept_tflite, source_artifact
 from converters.data.open import read_class_names
 from converters.golden import golden_inputs
 from converters.graph.signature import Shapes
+from converters.host import host_runtime
 from converters.importers import import_model
 from converters.pack import Card
-from converters.quantize.profiles import FLOAT, STATIC, X86_VNNI, host_flags, saturates
+from converters.quantize.profiles import FLOAT, FLOATS, STATIC, X86_VNNI, host_flags, saturates
 from converters.request import Request
 from converters.source import Source
 from converters.workspace import Workspace, disk_full_named
@@ -22,7 +23,7 @@ from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.manifest import ModelSignature, Variant
 from lepton_edge.preprocess.recipe import load_preprocess
 from lepton_edge.preprocess.spec import files_of
-from lepton_edge.runtimes import Session, installed, open_session
+from lepton_edge.runtimes import Session, installed
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ class Entry:
 
     @property
     def is_float(self) -> bool:
-        """Whether it is the source model, which the others are compared with."""
-        return self.variant.profile == FLOAT.name
+        """Whether it is the source model, in either format."""
+        return self.variant.profile in {profile.name for profile in FLOATS}
 
     def open(self, signature: ModelSignature, *, threads: int = 1) -> Session:
-        """Load the file with its runtime. Raises as `open_session`."""
-        return open_session(self.path, signature, self.variant, threads=threads)
+        """Load the file with its runtime, or what stands in for it. Raises as `Artifact.open`."""
+        return Session(host_runtime(self.variant.runtime).load(self.path, threads=threads), signature, self.variant)
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,9 @@ def is_bundle(path: Path) -> bool:
 def _of_model(model: object, opening: Opening, folder: Path) -> Subject:
     source = import_model(model, shapes=opening.shapes, inputs=opening.inputs, trust=opening.trust)
     name = Request(model=model, out=folder).bundle_name()
-    return of_artifacts(source, [source_artifact(source, folder)], Card(name, ""))
+    plain = source_artifact(source, folder)
+    itself = [kept_tflite(source, plain.precision, folder)] if source.original else []
+    return of_artifacts(source, [plain, *itself], Card(name, ""))
 
 
 def _of_bundle(bundle: Bundle, where: str, folder: Path) -> Subject:
@@ -157,7 +160,8 @@ def _of_bundle(bundle: Bundle, where: str, folder: Path) -> Subject:
 
 
 def _float_first(entries: Sequence[Entry]) -> list[Entry]:
-    return sorted(entries, key=lambda one: not one.is_float)
+    """The ONNX one first among them: it is the source model wherever it is there."""
+    return sorted(entries, key=lambda one: (not one.is_float, one.is_float and one.variant.format != FLOAT.format))
 
 
 def with_card(subject: Subject, opening: Opening) -> Subject:
@@ -180,7 +184,7 @@ def why_skipped(entry: Entry, *, timing: bool) -> str:
     """
     variant = entry.variant
     flags, machine = host_flags()
-    if variant.runtime not in installed():
+    if variant.format not in {runtime.format for runtime in installed().values()}:
         return f"its runtime {variant.runtime} is not installed here"
     if variant.machines and machine not in variant.machines:
         return _foreign(variant, timing=timing)
@@ -206,7 +210,9 @@ def _foreign(variant: Variant, *, timing: bool) -> str:
 def _unprotected(entry: Entry) -> bool:
     """Whether an int8 file that names no CPU (one that came quantised) would saturate on this one."""
     flags, machine = host_flags()
-    if entry.variant.precision != "int8" or entry.variant.isa or not saturates(X86_VNNI, flags=flags, machine=machine):
+    variant = entry.variant
+    signed = variant.format == "onnx" and variant.precision == "int8" and not variant.isa
+    if not signed or not saturates(X86_VNNI, flags=flags, machine=machine):
         return False
     graph = onnx.load(entry.path).graph
     return any(tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1 for tensor in graph.initializer)

@@ -10,7 +10,8 @@ from converters.data.dataset import Dataset
 from converters.ort import ERRORS, PROVIDERS, first_line, open_plain, options
 from converters.source import Source
 from lepton_edge.bundle.binding import Array, Arrays
-from lepton_edge.errors import ModelError
+from lepton_edge.errors import ModelError, SelfTestError
+from lepton_edge.runtimes import Session
 
 TOLERANCE = 1e-3
 """Of the largest value of an output. Two float32 implementations add in different orders: measured, 1e-7 to 2e-5 on
@@ -99,11 +100,32 @@ def check_canonical(original: Path, file: Path, samples: Sequence[Arrays], *, wh
                 )
 
 
+def check_lite(plain: Session, lite: Session, samples: Sequence[Arrays], *, where: str) -> None:
+    """Hold the float TFLite file against the float ONNX one.
+
+    Raises:
+        SelfTestError: an output differs, or a runtime does not take its file.
+    """
+    for sample in samples:
+        wanted, got = plain.run(sample), lite.run(sample)
+        for name, want in wanted.items():
+            if apart := how_apart(got[name], want):
+                raise SelfTestError(
+                    f"{where}: its TFLite file gives another {name!r} than the model itself ({apart}): a fault of "
+                    "lepton-edge, so no TFLite is made; please report it with the model"
+                )
+
+
 def _apart(got: Array, want: Array) -> bool:
+    return bool(how_apart(got, want))
+
+
+def how_apart(got: Array, want: Array) -> str:
+    """By how much an output is another than it should be; "" where no more than rounding parts them."""
     if got.shape != want.shape:
-        return True
-    error, limit, _ = _difference(got, want)
-    return not error <= limit
+        return f"has shape {list(got.shape)}, not {list(want.shape)}"
+    error, limit, what = _difference(got, want)
+    return "" if error <= limit else f"differs by {error:.2g} {what}, at most {limit:g} is rounding"
 
 
 def _compare(name: str, got: Array, want: Array, where: str) -> None:
@@ -112,11 +134,11 @@ def _compare(name: str, got: Array, want: Array, where: str) -> None:
             f"{where}: the exported graph is not the model: output {name!r} has shape {list(got.shape)}, "
             f"the model gives {list(want.shape)}"
         )
-    error, limit, what = _difference(got, want)
-    if not error <= limit:
+    apart = how_apart(got, want)
+    if apart:
         raise ModelError(
-            f"{where}: the exported graph is not the model: output {name!r} differs by {error:.2g} {what}, at most "
-            f"{limit:g} is rounding: export it to ONNX yourself, or report this model"
+            f"{where}: the exported graph is not the model: output {name!r} {apart}: export it to ONNX yourself, or "
+            "report this model"
         )
 
 

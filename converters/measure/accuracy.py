@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from converters.measure.intervals import (
 )
 from converters.measure.metric import Answered, Collected, Metric, Row
 from converters.measure.metrics import check_label, is_class_scores
+from converters.ort import WORKERS
 from lepton_edge.bundle.binding import Array, Arrays
 from lepton_edge.bundle.manifest import Metric as MetricRecord
 from lepton_edge.errors import DataError, ModelError
@@ -165,16 +168,19 @@ def evaluate(
     """
     result = Evaluation(metric, Marks(), {name: Marks() for name in variants}, left_out=0)
     left_out, classes = 0, 0
-    for index in range(len(data)):
-        inputs = data.inputs(index)
-        if exclude and fingerprint(inputs) in exclude:
-            left_out += 1
-            continue
-        sample = _Sample(data.describe(index), data.target(index), inputs)
-        wanted = _answers(source, metric, sample.inputs)
-        if not result.count:
-            classes = _check_labels(data, metric, wanted)
-        _mark_sample(result, sample, wanted, variants)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for index in range(len(data)):
+            inputs = data.inputs(index)
+            if exclude and fingerprint(inputs) in exclude:
+                left_out += 1
+                continue
+            sample = _Sample(data.describe(index), data.target(index), inputs)
+            # One thread a file: each has its own session, and answers as it would alone.
+            answers = pool.map(partial(_answers, metric=metric, inputs=inputs), (source, *variants.values()))
+            wanted, *given = answers
+            if not result.count:
+                classes = _check_labels(data, metric, wanted)
+            _mark_sample(result, sample, wanted, dict(zip(variants, given, strict=True)))
     result = Evaluation(metric, result.source, result.variants, left_out)
     _check_source(result, classes)
     return result
@@ -229,15 +235,15 @@ class _Sample(NamedTuple):
     inputs: Arrays
 
 
-def _mark_sample(result: Evaluation, sample: _Sample, wanted: Arrays, variants: Mapping[str, Session]) -> None:
+def _mark_sample(result: Evaluation, sample: _Sample, wanted: Arrays, given: Mapping[str, Arrays]) -> None:
     if not _finite(wanted):
         raise ModelError(f"the source model itself gives NaN or Inf on {sample.where}: repair the model or the data")
     metric = result.metric
     row = metric.row(Answered(wanted, sample.target, wanted, sample.where))
-    _check_kept(metric, row, result.count, 1 + len(variants))
+    _check_kept(metric, row, result.count, 1 + len(given))
     result.source.rows.append(row)
-    for name, session in variants.items():
-        _mark_variant(result.variants[name], metric, sample, _answers(session, metric, sample.inputs), wanted)
+    for name, got in given.items():
+        _mark_variant(result.variants[name], metric, sample, got, wanted)
 
 
 def _check_kept(metric: Metric, row: Row, count: int, files: int) -> None:
@@ -272,7 +278,7 @@ def _mark_classes(marks: Marks, sample: _Sample, best: int, float_best: int, *, 
         marks.examples.append(Example(sample.where, label, float_best, best))
 
 
-def _answers(session: Session, metric: Metric, inputs: Arrays) -> Arrays:
+def _answers(session: Session, *, metric: Metric, inputs: Arrays) -> Arrays:
     """The outputs that the metric looks at."""
     outputs = session.run(inputs)
     return outputs if metric.every_output else dict(list(outputs.items())[:1])

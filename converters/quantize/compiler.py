@@ -1,23 +1,24 @@
 """One canonical graph, calibrated once, from which the file of every profile is made."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
 
-from converters.artifact import Artifact
+from converters.artifact import Artifact, write_artifact
 from converters.calibrate import Method, Statistics
 from converters.outcome import KeptFloat
 from converters.quantize.constraints import Constraints
 from converters.quantize.deviation import Deviation
 from converters.quantize.encodings import Encodings, choose_encodings
 from converters.quantize.nodata import store_weights
-from converters.quantize.plan import Plan, plan
+from converters.quantize.plan import PAYS, Plan, plan
 from converters.quantize.profiles import Profile
 from converters.quantize.qdq import write_qdq
 from converters.quantize.units import constant, find_units
 from converters.quantize.weights import Floats, Known
-from converters.write.onnx import write_onnx
+from lepton_edge.errors import UnsupportedOperatorError
 
 CANDIDATES: tuple[Method, ...] = ("mse", "minmax")
 """What `auto` chooses from, the preferred one first. Percentile and entropy clip as mse does, with less reason: they
@@ -40,7 +41,8 @@ class Compiler:
         model: the canonical graph.
         units: of the graph.
         statistics: of the calibration.
-        profiles: that files are made for, the one of this host first.
+        profiles: that files are made for, by format; of each format the one of this host first.
+        left_out: variants that are planned and were not written, with the reasons.
     """
 
     def __init__(
@@ -50,12 +52,18 @@ class Compiler:
         profiles: Sequence[Profile],
         *,
         means: Mapping[str, Floats] | None = None,
+        keep_graphs: bool = False,
     ) -> None:
-        """means: of channels (`channel_means`), to make up for what weights lose on average."""
+        """means: of channels (`channel_means`), to make up for what weights lose on average.
+
+        keep_graphs: keep what TFLite files are written from, so that they can be written in another layout.
+        """
         self.model = model
         self.units = find_units(model.graph)
         self.statistics = statistics
         self.profiles = profiles
+        self.left_out: dict[str, str] = {}
+        self._keep_graphs = keep_graphs
         self._encodings: dict[Method, Encodings] = {}
         self._known = Known(means)
 
@@ -68,11 +76,20 @@ class Compiler:
         return write_qdq(self.model, made, self._known)
 
     def artifacts(self, constraints: Constraints, folder: Path) -> list[Artifact]:
-        """Write the file of every profile that gains from int8 at all."""
-        plans = [self.plan(profile, constraints) for profile in self.profiles]
-        written = [self.artifact(made, folder) for made in plans if made.pays]
+        """Write the file of every profile that gains from int8 at all, and from a file of its own."""
+        plans = _worth_a_file([self.plan(profile, constraints) for profile in self.profiles])
+        self.left_out.clear()
+        written = [artifact for made in plans if (artifact := self._tried(made, folder))]
         self._known.forget()
         return written
+
+    def _tried(self, made: Plan, folder: Path) -> Artifact | None:
+        """The plan's file; None where its runtime lacks an operator that the plan wants."""
+        try:
+            return self.artifact(made, folder)
+        except UnsupportedOperatorError as error:
+            self.left_out[made.profile.variant] = str(error)
+            return None
 
     def choose_method(self, deviation: Deviation) -> Method:
         """The way of choosing ranges that keeps the outputs closest on a few calibration samples.
@@ -97,20 +114,28 @@ class Compiler:
         return self._encodings[method]
 
     def artifact(self, made: Plan, folder: Path) -> Artifact:
-        """Write one plan's file into the workspace."""
-        path = folder / f"{made.profile.variant}.onnx"
+        """Write one plan's file into the workspace.
+
+        Raises:
+            UnsupportedOperatorError: its runtime lacks operators; all are named.
+        """
         model = self.quantised(made)
-        store_weights(model, keep=_kept(made), known=self._known)
-        written = write_onnx(model, path)
-        return Artifact(
-            profile=made.profile,
-            precision="int8",
-            path=path,
-            size=path.stat().st_size,
-            int8_macs=made.int8_share,
-            min_runtime=written.min_runtime,
-            notes=_notes(made),
-        )
+        if made.profile.format == "onnx":  # TFLite has no float kernel with int8 weights that is as fast as float's
+            store_weights(model, keep=_kept(made), known=self._known)
+        artifact = write_artifact(model, made.profile, "int8", folder, keep_graph=self._keep_graphs)
+        return replace(artifact, int8_macs=made.int8_share, notes=_notes(made))
+
+
+def _worth_a_file(plans: Sequence[Plan]) -> list[Plan]:
+    """Those that pay; for a runtime that has a file already, those that would be faster there by as much again."""
+    found: list[Plan] = []
+    for made in plans:
+        runtime, format_ = made.profile.runtime, made.profile.format
+        known = [one for one in found if format_ == "tflite" and one.profile.runtime == runtime]
+        spent = min((replace(one, profile=made.profile).cost() for one in known), default=None)
+        if made.pays and (spent is None or made.cost() < (1 - PAYS) * spent):
+            found.append(made)
+    return found
 
 
 def _kept(made: Plan) -> set[str]:

@@ -25,7 +25,7 @@ into a convolution leaves such channels, and float16's rounding of its neighbour
 _SCALED = {"DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"}
 
 
-def to_float16(model: ir.Model) -> ir.Model:
+def to_float16(model: ir.Model, *, scaled: bool = True) -> ir.Model:
     """Store float32 weights as float16, each behind one Cast that runtimes fold at load.
 
     The arithmetic stays float32 (CPUs have few float16 kernels), inputs and outputs keep their types. A tensor stays
@@ -34,6 +34,8 @@ def to_float16(model: ir.Model) -> ir.Model:
 
     Args:
         model: canonical, at opset 20; it is not changed.
+        scaled: divide channels where float16 alone does not carry them; else such tensors stay float32, for runtimes
+            that fold the Cast at load and no more.
     """
     copy = model.clone()
     inserter = Inserter(copy.graph)
@@ -42,7 +44,7 @@ def to_float16(model: ir.Model) -> ir.Model:
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < _MIN_ELEMENTS or not _movable(value):
             continue
         half = _halved(tensor.numpy())
-        if half is None:
+        if half is None or (half.scale is not None and not scaled):
             continue
         uses, name, at = list(value.uses()), value.name, inserter.first()
         steps = inserter.constant(f"{name}_f16", half.values)

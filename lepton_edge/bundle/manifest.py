@@ -112,6 +112,8 @@ class Variant(Record, frozen=True, kw_only=True):
     rank: per profile, 0 is the best; a device fetches in this order.
     tolerance: of the golden test. int8_macs: share of multiply-accumulates done in int8.
     speed: "measured", or "unmeasured" where no host of this profile was at hand: the device decides.
+    judged_with: the runtime and version that gave golden outputs and accuracy where `runtime` was not on the host; else
+    "".
     drop, drop_low, drop_high: in the metric's points, paired with the source model; None where nothing was evaluated.
     """
 
@@ -130,6 +132,7 @@ class Variant(Record, frozen=True, kw_only=True):
     memory: int = 0
     min_runtime: str = ""
     speed: Literal["measured", "unmeasured"] = "unmeasured"
+    judged_with: str = ""
     metric: Metric | None = None
     drop: float | None = None
     drop_low: float | None = None

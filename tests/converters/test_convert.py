@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from onnx import helper
 from PIL import Image
 
-from converters import judged
+from converters import judged, judging
 from converters.convert import convert
 from converters.outcome import Outcome
 from converters.quantize.profiles import X86_AVX2, X86_VNNI
@@ -142,7 +142,7 @@ def test_int8_that_is_not_faster_here_leaves_float_alone(
     def slow_int8(sessions: dict[str, object], *_: object, **__: object) -> dict[str, list[float]]:
         return {name: [1e-3 if name == "float32-onnx" else 2e-3] * 20 for name in sessions}
 
-    monkeypatch.setattr(judged, "measure_latency", slow_int8)
+    monkeypatch.setattr(judging, "measure_latency", slow_int8)
     monkeypatch.setattr(judged, "host_flags", lambda: (frozenset({"avx2", "avx512_vnni"}), "x86_64"))
     samples = (held_out.images[:60], held_out.labels[:60])
     request = Request(model=digits_onnx, out=tmp_path / "o.lep", data=samples, budget=100)
@@ -258,7 +258,7 @@ def test_json_alone_stands_on_stdout(conv_onnx: Path, tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
-    "tflite": (("--formats", "onnx,tflite"), 1, "not yet: format tflite"),
+    "format": (("--formats", "onnx,pb"), 2, "unknown format 'pb': give some of onnx, tflite"),
     "an unknown format": (("--formats", "coreml"), 2, "unknown format 'coreml'"),
     "4 bits": (("--precision", "4"), 1, "not yet: precision 4"),
     "auto": (("--precision", "auto"), 1, "not yet: precision auto"),
@@ -354,7 +354,7 @@ def test_where_int8_pays_on_other_kinds_of_cpu_alone_float_serves_here(
     digits_onnx: Path, held_out: digits.Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nobody = msgspec.structs.replace(X86_VNNI, name="nobody", variant="int8-onnx-nobody")
-    monkeypatch.setattr(judged, "native_static", lambda **_: nobody)
+    monkeypatch.setattr(judged, "native_static", lambda *_, **__: nobody)
     samples = (held_out.images[:60], held_out.labels[:60])
     request = Request(model=digits_onnx, out=tmp_path / "o.lep", data=samples, budget=100, benchmark=False)
     outcome = convert(request)

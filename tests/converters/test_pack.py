@@ -7,7 +7,7 @@ import pytest
 from converters.pack import versions
 from lepton_edge.version import VERSION
 
-ALWAYS = {"lepton-edge", "onnx", "onnx-ir", "onnxruntime", "networkx", "numpy"}
+ALWAYS = {"lepton-edge", "ai-edge-litert", "flatbuffers", "onnx", "onnx-ir", "onnxruntime", "networkx", "numpy"}
 MORE = {"": set(), "onnx": set(), "torch": {"torch", "onnxscript"}, "keras": {"keras", "torch", "onnxscript"}}
 
 

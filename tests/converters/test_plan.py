@@ -183,7 +183,8 @@ def test_profiles_know_which_cpu_computes_what_right() -> None:
     assert native_static(flags=frozenset({"avx2", "avx_vnni"}), machine="x86_64") is X86_VNNI
     assert native_static(flags=haswell, machine="x86_64") is X86_AVX2
     assert native_static(flags=arm, machine="aarch64") is ARM64
-    assert [saturates(one, flags=haswell, machine="x86_64") for one in STATIC] == [True, False, True]
+    wrong = [one for one in STATIC if saturates(one, flags=haswell, machine="x86_64")]
+    assert wrong == [X86_VNNI, ARM64]  # TFLite's kernels are right without VNNI
     assert not any(saturates(one, flags=arm, machine="aarch64") for one in STATIC)
     assert not any(saturates(one, flags=vnni, machine="x86_64") for one in STATIC)
     assert not runs_right(X86_VNNI, flags=haswell, machine="x86_64")
