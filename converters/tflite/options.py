@@ -1,7 +1,7 @@
 """Operators' options: from names and values to the schema's tables, and back.
 
 A field's name is the schema's own, in snake case; the value of a field that is an enum is the enum's name ("SAME",
-"RELU6"; "float32" where it is a tensor type). Numbers are taken in their place.
+"RELU6"; "float32" where it is a tensor type).
 """
 
 import re
@@ -191,10 +191,13 @@ def options_of(code: str, generated: object) -> Options:
     return found
 
 
-def full(code: str, options: Options) -> Options:
-    """The options as `pack_options` writes them: with every field that has a default."""
-    packed = pack_options(code, options)
-    return {} if not packed.field else options_of(code, packed.table)
+@cache
+def defaults(code: str) -> Options:
+    """What is written for fields that an operator's options leave out."""
+    name = TABLES.get(code)
+    if name is None:
+        return {}
+    return {**options_of(code, getattr(SCHEMA, name + "T")()), **_STARTS.get(name, {})}
 
 
 class _Field(NamedTuple):
@@ -233,10 +236,11 @@ def _member(name: str) -> tuple[str, int]:
 
 
 def _encoded(code: str, field: str, spec: _Field, value: Option) -> object:
-    if spec.enum and isinstance(value, str):
-        if value not in _numbers(spec.enum):
+    if spec.enum:
+        number = _numbers(spec.enum).get(str(value))
+        if number is None:
             raise ValueError(f"{field} of {code}: {value!r} is none of {sorted(_numbers(spec.enum))}")
-        return _numbers(spec.enum)[value]
+        return number
     if spec.default is None:
         return value if isinstance(value, str) else _vector(code, field, value)
     kind = type(spec.default)

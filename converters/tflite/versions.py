@@ -8,14 +8,14 @@ FULLY_CONNECTED with a scale for each channel needs 12, because kernels before i
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import resources
 from types import MappingProxyType
 
 import msgspec
 
-from converters.tflite.model import DType, Operator, Option, Options, Quantization, Tensor, TfliteModel
-from converters.tflite.options import full
+from converters.tflite.model import DType, Operator, Tensor, TfliteModel
+from converters.tflite.use import Use
 
 
 class _Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,52 +50,13 @@ _MINIMA = {"BROADCAST_TO": 2}
 """Operators whose first version no runtime has."""
 
 
-@dataclass(frozen=True)
-class _Use:
-    """One operator with its tensors; None for those that are absent."""
-
-    inputs: Sequence[Tensor | None]
-    outputs: Sequence[Tensor | None]
-    options: Options
-
-    def input(self, index: int) -> Tensor | None:
-        return self.inputs[index] if index < len(self.inputs) else None
-
-    def types(self, *wanted: DType | None) -> bool:
-        """Whether the first inputs are of these types; None stands for any."""
-        found = [None if one is None else one.dtype for one in map(self.input, range(len(wanted)))]
-        return all(want in (None, have) for want, have in zip(wanted, found, strict=True))
-
-    def output(self, dtype: DType) -> bool:
-        return any(one is not None and one.dtype == dtype for one in self.outputs[:1])
-
-    def rank(self, index: int = 0) -> int:
-        one = self.input(index)
-        return 0 if one is None else len(one.shape)
-
-    def option(self, name: str) -> Option:
-        return self.options[name]
-
-    def scales(self, index: int) -> Quantization | None:
-        one = self.input(index)
-        return None if one is None else one.quantization
-
-    def per_channel(self, index: int) -> bool:
-        scales = self.scales(index)
-        return scales is not None and scales.per_channel
-
-    def hybrid(self, weights: int = 1) -> bool:
-        """Float activations with int8 weights."""
-        one = self.input(weights)
-        return self.types("float32") and one is not None and one.dtype == "int8" and self.output("float32")
-
-    def broadcasts(self) -> bool:
-        """Whether it broadcasts more axes than the first kernels could."""
-        first, second = self.input(0), self.input(1)
-        return bool(first and second and first.shape != second.shape and max(len(first.shape), len(second.shape)) > 4)
+def _broadcasts(use: Use) -> bool:
+    """Whether it broadcasts more axes than the first kernels could."""
+    first, second = use.input(0), use.input(1)
+    return bool(first and second and first.shape != second.shape and max(len(first.shape), len(second.shape)) > 4)
 
 
-_Rule = tuple[int, Callable[[_Use], bool]]
+_Rule = tuple[int, Callable[[Use], bool]]
 
 _INT8: Mapping[DType, int] = {"int8": 2}
 _INT8_INT16: Mapping[DType, int] = {"int8": 2, "int16": 3}
@@ -180,56 +141,58 @@ _CAST_TYPES: Mapping[DType, int] = {
 _WIDE_BIAS = "quantized_bias_type"
 
 
-def _int16_bias(use: _Use) -> bool:
+def _int16_bias(use: Use) -> bool:
     return use.types("int16", "int8") and use.option(_WIDE_BIAS) != "float32"
 
 
-def _asymmetric(use: _Use) -> bool:
+def _asymmetric(use: Use) -> bool:
     return use.hybrid() and bool(use.option("asymmetric_quantize_inputs"))
 
 
-def _no_bias(use: _Use) -> bool:
+def _no_bias(use: Use) -> bool:
     return use.input(2) is None
 
 
-def _grouped(use: _Use) -> bool:
+def _grouped(use: Use) -> bool:
     data, weights = use.input(0), use.input(1)
     return bool(data and weights and data.shape and data.shape[-1] != weights.shape[-1])
 
 
-def _dilated(use: _Use) -> bool:
+def _dilated(use: Use) -> bool:
     return use.option("dilation_w_factor") != 1 or use.option("dilation_h_factor") != 1
 
 
-def _scales_up(use: _Use) -> bool:
+def _scales_up(use: Use) -> bool:
     """Whether a quantised product is multiplied by 1 or more to become steps of the output."""
     first, second = use.scales(0), use.scales(1)
-    made = use.outputs[0].quantization if use.outputs and use.outputs[0] else None
-    return bool(first and second and made and first.scale[0] * second.scale[0] >= made.scale[0])
+    made = use.output()
+    if first is None or second is None or made is None or made.quantization is None:
+        return False
+    return bool(first.scale[0] * second.scale[0] >= made.quantization.scale[0])
 
 
-def _plain_int16(use: _Use) -> bool:
+def _plain_int16(use: Use) -> bool:
     return use.types("int16") and use.scales(0) is None and use.scales(1) is None
 
 
-def _rounded_int16(use: _Use) -> bool:
-    return use.types("int16") and use.output("int16") and not use.option("pot_scale_int16")
+def _rounded_int16(use: Use) -> bool:
+    return use.types("int16") and use.makes("int16") and not use.option("pot_scale_int16")
 
 
-def _casts(dtype: DType) -> Callable[[_Use], bool]:
-    return lambda use: use.types(dtype) or use.output(dtype)
+def _casts(dtype: DType) -> Callable[[Use], bool]:
+    return lambda use: use.types(dtype) or use.makes(dtype)
 
 
-def _beyond(rank: int) -> Callable[[_Use], bool]:
+def _beyond(rank: int) -> Callable[[Use], bool]:
     return lambda use: use.rank() > rank
 
 
-def _half_pixel(use: _Use) -> bool:
+def _half_pixel(use: Use) -> bool:
     return bool(use.option("half_pixel_centers"))
 
 
-_BROADCASTS_WIDELY: _Rule = (3, _Use.broadcasts)
-_HYBRID_CELL: Sequence[_Rule] = ((2, _Use.hybrid), (3, _asymmetric))
+_BROADCASTS_WIDELY: _Rule = (3, _broadcasts)
+_HYBRID_CELL: Sequence[_Rule] = ((2, Use.hybrid), (3, _asymmetric))
 _FOUR_AXES: Sequence[_Rule] = ((3, lambda use: use.rank() != 4),)
 _PAD_RANK: Sequence[_Rule] = ((4, _beyond(4)),)
 
@@ -245,7 +208,7 @@ _RULES: Mapping[str, Sequence[_Rule]] = {
     "BIDIRECTIONAL_SEQUENCE_RNN": _HYBRID_CELL,
     "CAST": tuple((version, _casts(dtype)) for dtype, version in _CAST_TYPES.items()),
     "CONV_2D": (
-        (2, _Use.hybrid),
+        (2, Use.hybrid),
         (3, lambda use: use.types("int8", "int8")),
         (4, lambda use: use.types("int16")),
         (5, lambda use: use.hybrid() and use.per_channel(1)),
@@ -256,13 +219,13 @@ _RULES: Mapping[str, Sequence[_Rule]] = {
     "DEPTHWISE_CONV_2D": (
         (2, _dilated),
         (3, lambda use: use.types("int8", "int8")),
-        (4, _Use.hybrid),
+        (4, Use.hybrid),
         (5, lambda use: use.types("int16")),
         (6, lambda use: use.hybrid() and use.per_channel(1)),
         (7, lambda use: use.types("int8", "int4")),
     ),
     "DEQUANTIZE": ((5, lambda use: use.types("int8") and use.per_channel(0)),),
-    "DIV": ((2, _Use.broadcasts),),
+    "DIV": ((2, _broadcasts),),
     "DYNAMIC_UPDATE_SLICE": ((2, lambda use: use.types(None, None, "int64")),),
     "EMBEDDING_LOOKUP": ((4, lambda use: use.types(None, "int4") or use.per_channel(1)),),
     "FAKE_QUANT": ((2, lambda use: bool(use.option("narrow_range"))),),
@@ -273,7 +236,7 @@ _RULES: Mapping[str, Sequence[_Rule]] = {
     ),
     "FULLY_CONNECTED": (
         (2, lambda use: use.option("weights_format") != "DEFAULT"),
-        (3, _Use.hybrid),
+        (3, Use.hybrid),
         (4, lambda use: use.types("int8", "int8")),
         (5, lambda use: bool(use.option("keep_num_dims"))),
         (6, _no_bias),
@@ -297,9 +260,9 @@ _RULES: Mapping[str, Sequence[_Rule]] = {
     "PAD": _PAD_RANK,
     "PADV2": _PAD_RANK,
     "QUANTIZE": (
-        (2, lambda use: use.output("int16") or not use.types("float32")),
+        (2, lambda use: use.makes("int16") or not use.types("float32")),
         (3, lambda use: any(one and one.quantization and one.quantization.per_channel for one in use.outputs)),
-        (4, lambda use: use.types("int4") or use.output("int4")),
+        (4, lambda use: use.types("int4") or use.makes("int4")),
     ),
     "RESIZE_BILINEAR": ((3, _half_pixel),),
     "RESIZE_NEAREST_NEIGHBOR": ((3, lambda use: _half_pixel(use) or bool(use.option("align_corners"))),),
@@ -327,7 +290,7 @@ _RULES: Mapping[str, Sequence[_Rule]] = {
         (8, lambda use: bool(use.option("offset"))),
     ),
     "SUB": (_BROADCASTS_WIDELY, (5, _rounded_int16)),
-    "SVDF": ((2, _Use.hybrid), (4, _asymmetric)),
+    "SVDF": ((2, Use.hybrid), (4, _asymmetric)),
     "TOPK_V2": ((3, lambda use: use.types(None, "int16")),),
     "TRANSPOSE": ((4, _beyond(4)), (6, _beyond(5)), (8, _beyond(6))),
     "TRANSPOSE_CONV": (
@@ -356,11 +319,7 @@ def needed_version(operator: Operator, tensors: Sequence[Tensor]) -> int:
     """
     if operator.code == "CUSTOM":
         return operator.version
-    use = _Use(
-        [tensors[index] if index >= 0 else None for index in operator.inputs],
-        [tensors[index] if index >= 0 else None for index in operator.outputs],
-        full(operator.code, operator.options),
-    )
+    use = Use.of(operator, tensors)
     first = use.input(0)
     by_type = _BY_TYPE.get(operator.code, {}).get(first.dtype, 1) if first else 1
     rules = [version for version, applies in _RULES.get(operator.code, ()) if applies(use)]
