@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from converters.importers.quiet import quiet
 from converters.importers.sklearn.classes import classes_of, needs_index, to_index
@@ -19,6 +20,11 @@ CLOSE = 1e-4
 _NUDGE = 3e-7
 """Of a feature's size: a few steps of float32, in which the graph scales what scikit-learn scales in float64."""
 _NUDGES = 8
+
+
+F64 = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.bool_]
+"""Which rows, shape (N,)."""
 
 
 class Answer(NamedTuple):
@@ -117,19 +123,19 @@ class Settled:
 
 
 def _nudged(x: Array, rng: np.random.Generator) -> Array:
-    noise: Array = x * (1 + _NUDGE * rng.choice([-1.0, 0.0, 1.0], x.shape))
-    return noise.astype(np.float32)
+    noise = x.astype(np.float64) * (1 + _NUDGE * rng.choice([-1.0, 0.0, 1.0], x.shape))
+    return np.asarray(noise.astype(np.float32))
 
 
-def _rows_apart(want: Arrays, got: Arrays) -> Array:
-    rows = np.zeros(len(next(iter(want.values()))), bool)
+def _rows_apart(want: Arrays, got: Arrays) -> Rows:
+    rows: Rows = np.zeros(len(next(iter(want.values()))), np.bool_)
     for name, array in want.items():
         if got[name].shape == array.shape:
             rows |= _distance(array, got[name]) > CLOSE
     return rows
 
 
-def _distance(one: Array, other: Array) -> Array:
+def _distance(one: Array, other: Array) -> F64:
     """Of each row, the largest difference over the largest value of all; shape (N,)."""
     a, b = one.astype(np.float64), other.astype(np.float64)
     scale = max(float(np.max(np.abs(a), where=np.isfinite(a), initial=0.0)), 1e-6)
@@ -138,7 +144,7 @@ def _distance(one: Array, other: Array) -> Array:
     return np.asarray(apart.reshape(len(a), -1).max(axis=1) / scale)
 
 
-def _take_nearer(want: Arrays, other: Arrays, got: Arrays, apart: Array) -> None:
+def _take_nearer(want: Arrays, other: Arrays, got: Arrays, apart: Rows) -> None:
     """Replace rows that are apart by those of another answer that is nearer to the graph's; in place."""
     for name, array in want.items():
         if got[name].shape == array.shape == other[name].shape:

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper
 from converters.graph.signature import BATCH
 from converters.importers.quiet import quiet
 from converters.importers.rewriting import context_of
+from converters.importers.sklearn import hist, neighbours
 from converters.importers.sklearn.answers import INPUT, SCORES, Answer
 from converters.importers.sklearn.classes import parts_of
-from converters.importers.sklearn.hist import converters
 from converters.importers.tidy import tidy
 from converters.ort import first_line
 from lepton_edge.errors import LeptonError, UnsupportedOperatorError
@@ -82,7 +82,7 @@ def _converted(estimator: Any, features: int, options: Mapping[str, bool]) -> on
             initial_types=[(INPUT, FloatTensorType([None, features]))],
             options={id(part): dict(options) for part in _chain(estimator)} if options else None,
             target_opset={"": _OPSET, "ai.onnx.ml": _ML_OPSET},
-            custom_conversion_functions=converters(),
+            custom_conversion_functions={**hist.converters(), **neighbours.converters()},
             custom_parsers={LinearSVC: _parse_linear_svc},
         )
     return made

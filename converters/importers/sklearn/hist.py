@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto
 
+from converters.importers.sklearn.nodes import Writer
 from lepton_edge.errors import UnsupportedOperatorError
 
 _LINKS = {"IdentityLink": "Identity", "LogLink": "Exp", "LogitLink": "Sigmoid", "MultinomialLogit": "Softmax"}
@@ -29,31 +29,26 @@ def converters() -> dict[type, Any]:
 
 
 def _classifier(scope: Any, operator: Any, container: Any) -> None:
-    model = operator.raw_operator
-    scores = _probabilities(model, _trees(scope, operator, container), operator.outputs[1].full_name, scope, container)
-    index, classes = (scope.get_unique_variable_name(name) for name in ("index", "classes"))
-    _add(container, scope, "ArgMax", [scores], index, axis=1, keepdims=0)
-    labels = np.asarray(model.classes_).astype(np.int64)
-    container.add_initializer(classes, TensorProto.INT64, labels.shape, labels.tolist())
-    _add(container, scope, "Gather", [classes, index], operator.outputs[0].full_name, axis=0)
+    model, write = operator.raw_operator, Writer(scope, container)
+    label, scores = (value.full_name for value in operator.outputs)
+    _probabilities(write, model, _trees(write, operator), scores)
+    index = write.do("ArgMax", scores, axis=1, keepdims=0)
+    write.do("Gather", write.constant(np.asarray(model.classes_).astype(np.int64)), index, to=label, axis=0)
 
 
-def _probabilities(model: Any, raw: str, output: str, scope: Any, container: Any) -> str:
+def _probabilities(write: Writer, model: Any, raw: str, output: str) -> None:
     link = _inverse_link(model)
     if link == "Softmax":
-        _add(container, scope, "Softmax", [raw], output, axis=1)
-        return output
-    one, positive, negative = (scope.get_unique_variable_name(name) for name in ("one", "positive", "negative"))
-    container.add_initializer(one, TensorProto.FLOAT, [], [1.0])
-    _add(container, scope, link, [raw], positive)
-    _add(container, scope, "Sub", [one, positive], negative)
-    _add(container, scope, "Concat", [negative, positive], output, axis=1)
-    return output
+        write.do("Softmax", raw, to=output, axis=1)
+        return
+    positive = write.do(link, raw)
+    negative = write.do("Sub", write.constant(np.array(1, np.float32)), positive)
+    write.do("Concat", negative, positive, to=output, axis=1)
 
 
 def _regressor(scope: Any, operator: Any, container: Any) -> None:
-    raw = _trees(scope, operator, container)
-    _add(container, scope, _inverse_link(operator.raw_operator), [raw], operator.outputs[0].full_name)
+    write = Writer(scope, container)
+    write.do(_inverse_link(operator.raw_operator), _trees(write, operator), to=operator.outputs[0].full_name)
 
 
 def _inverse_link(model: Any) -> str:
@@ -63,23 +58,9 @@ def _inverse_link(model: Any) -> str:
     return _LINKS[link]
 
 
-def _trees(scope: Any, operator: Any, container: Any) -> str:
-    """The node that adds up all trees, and the name of its output: raw scores, shape (N, trees an iteration)."""
-    model = operator.raw_operator
-    source = operator.inputs[0].full_name
-    if type(operator.inputs[0].type).__name__ != "FloatTensorType":
-        source = scope.get_unique_variable_name("features")
-        _add(container, scope, "Cast", [operator.inputs[0].full_name], source, to=TensorProto.FLOAT)
-    raw = scope.get_unique_variable_name("raw")
-    container.add_node(
-        "TreeEnsembleRegressor", [source], [raw], op_domain="ai.onnx.ml", op_version=1,
-        name=scope.get_unique_operator_name("TreeEnsembleRegressor"), **tree_attributes(model),
-    )  # fmt: skip
-    return raw
-
-
-def _add(container: Any, scope: Any, kind: str, inputs: list[str], output: str, **attributes: int) -> None:
-    container.add_node(kind, inputs, [output], name=scope.get_unique_operator_name(kind), **attributes)
+def _trees(write: Writer, operator: Any) -> str:
+    """Raw scores, the sum of all trees, shape (N, trees an iteration)."""
+    return write.trees(write.float(operator.inputs[0]), tree_attributes(operator.raw_operator))
 
 
 def tree_attributes(model: Any) -> Mapping[str, Any]:

@@ -51,7 +51,7 @@ def _drawn(column: Column | None, count: int, rng: np.random.Generator) -> Array
     chosen = np.asarray(rng.choice(column.values, count))
     if column.exact:
         return chosen
-    spread = float(np.std(column.values)) or abs(float(column.values[0])) or 1.0
+    spread = float(np.std(column.values.astype(np.float64))) or abs(float(column.values[0])) or 1.0
     return np.asarray(chosen + _SPREAD * spread * rng.standard_normal(count))
 
 
