@@ -97,7 +97,9 @@ def _check_versions(subgraphs: Sequence[Subgraph], runtime: str, where: str) -> 
         if operator.version > maxima.get(operator.code, 0)
     ]
     if wrong:
-        raise UnsupportedOperatorError(f"{where}: {runtime} is too old for {', '.join(dict.fromkeys(wrong))}", operator=wrong[0])
+        raise UnsupportedOperatorError(
+            f"{where}: {runtime} is too old for {', '.join(dict.fromkeys(wrong))}", operator=wrong[0]
+        )
 
 
 def _binding(value: Value, layouts: Layouts, *, given: bool) -> Binding:

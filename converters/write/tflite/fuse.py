@@ -4,8 +4,8 @@ inputs and outputs may be int8 at once.
 
 from converters.write.tflite.program import Program, Step, Value
 
-_FUSED = {"RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
-"""Activation -> the schema's ActivationFunctionType."""
+_FUSED = frozenset({"RELU", "RELU_N1_TO_1", "RELU6"})
+"""The schema names the activations that operators end with as it names the operators."""
 _TAKES = frozenset(
     {
         "ADD",
@@ -33,7 +33,7 @@ def fuse_activations(program: Program) -> None:
             writer, target = writers.get(source), step.outputs[0]
             if writer is not None and len(readers[source]) == 1 and _fits(writer, source, target):
                 writer.outputs[0] = target
-                writer.options["fused_activation_function"] = _FUSED[step.code]
+                writer.options["fused_activation_function"] = step.code
                 writers[target] = writer
                 continue
         kept.append(step)

@@ -6,7 +6,7 @@ found exactly, by eliminating one variable after the other (`solve`).
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,19 @@ def choose_layouts(program: Program, symbols: Symbols, borders: Borders = AS_THE
         except TooWideError:
             continue
     raise AssertionError("a program with one way for each step needs no search")
+
+
+def layout_problem(
+    program: Program, symbols: Symbols, borders: Borders = AS_THE_GRAPH
+) -> tuple[list[list[Signature]], Callable[[Sequence[int]], int]]:
+    """The search itself, for those who want to try every choice.
+
+    Returns:
+        The ways of each step (the borders are steps too), and what a choice of one way for each costs.
+    """
+    ways = _ways(program, symbols, borders, widest=WIDEST)
+    costs = _Costs(program, ways, symbols)
+    return [ways.signatures[step] for step in ways.steps], costs.of
 
 
 @dataclass(eq=False)
@@ -135,15 +148,15 @@ class _Costs:
         self._number = {step: index for index, step in enumerate(ways.steps)}
         self._sizes = [len(ways.signatures[step]) for step in ways.steps]
         self._factors: list[Factor] = []
-        self._constant = 0
         writers = {value: step for step in ways.steps for value in step.outputs}
         readers: dict[Value, list[tuple[Step, int]]] = {}
         for step in ways.steps:
             for index, value in enumerate(step.inputs):
                 if isinstance(value, Value) and value in writers:
                     readers.setdefault(value, []).append((step, index))
-        for value, uses in readers.items():
-            self._tensor(value, writers[value], uses)
+        self._uses = {value: (writers[value], uses) for value, uses in readers.items()}
+        for value, (writer, uses) in self._uses.items():
+            self._tensor(value, writer, uses)
         self._program = program
 
     def choose(self) -> Layouts:
@@ -152,7 +165,17 @@ class _Costs:
         inputs = {value: picked[step].outputs[0] for value, step in self._ways.sources.items()}
         outputs = {value: picked[step].inputs[0] or () for value, step in self._ways.sinks.items()}
         steps = {step: picked[step] for step in self._program.steps}
-        return Layouts(steps, inputs, outputs, round(cost) + self._constant)
+        return Layouts(steps, inputs, outputs, round(cost))
+
+    def of(self, choice: Sequence[int]) -> int:
+        """What one choice costs, counted tensor by tensor."""
+        picked = {step: self._ways.signatures[step][at] for step, at in zip(self._ways.steps, choice, strict=True)}
+        total = 0.0
+        for value, (writer, uses) in self._uses.items():
+            given = picked[writer].outputs[writer.outputs.index(value)]
+            asked = {picked[step].inputs[index] or () for step, index in uses}
+            total += sum(self._price(value, given, layout) for layout in asked)
+        return round(total)
 
     def _tensor(self, value: Value, writer: Step, uses: Sequence[tuple[Step, int]]) -> None:
         place = writer.outputs.index(value)

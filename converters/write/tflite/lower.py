@@ -204,7 +204,7 @@ class GraphLowering:
     def _as_int8(self, node: ir.Node, entry: Entry) -> bool:
         """Lower a node as an int8 unit; False, with nothing done, where it is none."""
         chain = self._chain(node)
-        act = self._activation_behind(chain[-1])
+        act = None if entry.moves else self._activation_behind(chain[-1])
         written = [*chain, act] if act is not None else chain
         scales = [self._written_scales(value) for value in written[-1].outputs]
         reads = _inputs(chain)
@@ -232,14 +232,14 @@ class GraphLowering:
             inputs, outputs = self._of_one_scale(inputs, results)
         elif act is not None:
             outputs = [Value(f"{one.name}_before", one.shape, one.dtype, one.quantization) for one in results]
-        bodies: dict[str, Program] = {}
-        low = Lowering(chain[0], inputs, outputs, self._program, bodies)
+        low = Lowering(chain[0], inputs, outputs, self._program)
         entry.lower(low)
+        bounds = None if act is None else bounds_of(act)
         for source, target in zip(outputs, results, strict=True):
             if source is target:
                 continue
-            if act is not None and not entry.moves:
-                emit_clip(low, source, target, bounds_of(act))
+            if bounds is not None:
+                emit_clip(low, source, target, bounds)
             else:
                 self._requantise(source, target)
         for value, made in zip(last.outputs, results, strict=True):

@@ -1,6 +1,6 @@
 """Which layouts the tensors of one step can have together, without a byte being moved."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -82,9 +82,18 @@ def _tied_digits(
         found += [
             tuple(digit._replace(axis=0) for digit in digits_of(layout, axis))
             for layout in candidates.get(value, ())
-            if axes_of(layout) == (order or tuple(range(value.rank))) and not is_straight(layout, axis)
+            if _is_ordered(layout, order or range(value.rank)) and not is_straight(layout, axis)
         ]
     return list(dict.fromkeys(found))
+
+
+def _is_ordered(layout: Layout, order: Iterable[int]) -> bool:
+    """Whether whole axes follow each other so; where one of size 1 stands does not matter."""
+    sizes = {digit.axis: digit.size for digit in layout}
+    found = axes_of(layout)
+    return found is not None and [axis for axis in found if sizes[axis] != 1] == [
+        axis for axis in order if sizes[axis] != 1
+    ]
 
 
 def _fixed_layout(
@@ -114,7 +123,10 @@ def _together(step: Step, rule: Rule, candidates: Candidates, symbols: Symbols) 
     assert isinstance(rule, Together)
     rank = max((value.rank for value in step.outputs), default=0)
     tensors = [value for value in (*step.inputs, *step.outputs) if isinstance(value, Value) and not value.constant]
-    frames = [plain(symbols.sizes(step.outputs[0].shape))]
+    sizes = symbols.sizes(step.outputs[0].shape)
+    frames = [plain(sizes)]
+    if rule.last is not None:
+        frames.append(ordered(sizes, (*(axis for axis in range(rank) if axis != rule.last), rule.last)))
     frames += [layout for value in tensors if value.rank == rank for layout in candidates.get(value, ())]
     for frame in dict.fromkeys(frames):
         order = axes_of(frame)
