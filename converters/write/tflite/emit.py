@@ -256,7 +256,7 @@ class _Subgraph:
         key = (array.dtype.str.encode() + array.tobytes(), array.shape)
         if key not in self._numbers:
             dtype = "int64" if array.dtype == np.int64 else "int32"
-            data = np.ascontiguousarray(array, dtype)
+            data = np.array(array, dtype, order="C")
             self._numbers[key] = self._add(Tensor(self._free("numbers"), array.shape, dtype, data=data))  # type: ignore[arg-type]
         return self._numbers[key]
 

@@ -235,7 +235,7 @@ def shrink(low: Lowering) -> None:
 
 @lowers("Erf", since=9)
 def erf(low: Lowering) -> None:
-    """By GELU, for gelu(z) = z (1 + erf(z / sqrt(2))) / 2; so it is sign(x) (2 gelu(z) / z - 1) at z = sqrt(2) |x|.
+    """By GELU: with g, the quotient of gelu(z) and z = sqrt(2) |x|, it is sign(x) (2 g - 1).
 
     z is kept between 1e-20 and 14, where the quotient has a limit; its error is that of one float32 rounding of 1.
     """

@@ -47,18 +47,21 @@ def split(low: Lowering, value: Value, axis: int, count: int) -> list[Value]:
     return parts
 
 
-def part(low: Lowering, value: Value, axis: int, index: int, count: int) -> Value:
-    """One of the equal parts of a constant along an axis, its scales with it."""
+def parts(low: Lowering, value: Value, axis: int, count: int) -> list[Value]:
+    """Equal parts along an axis; of a constant, constants, their scales with them."""
     if not value.constant:
-        low.refuse(f"{value.name!r} must be constant where there are groups")
-    array = value.array()
+        return split(low, value, axis, count)
+    array, scales = value.array(), value.quantization
     length = array.shape[axis] // count
-    picked = slice(index * length, (index + 1) * length)
-    data = array[(slice(None),) * axis + (picked,)]
-    scales = value.quantization
-    if scales is not None and scales.per_channel and scales.axis == axis:
-        scales = Quantization(scales.scale[picked], scales.zero_point[picked], axis)
-    return Value(f"{value.name}/{index}", data.shape, value.dtype, scales, data)
+    made = []
+    for index in range(count):
+        picked = slice(index * length, (index + 1) * length)
+        data = array[(slice(None),) * axis + (picked,)]
+        own = scales
+        if scales is not None and scales.per_channel and scales.axis == axis:
+            own = Quantization(scales.scale[picked], scales.zero_point[picked], axis)
+        made.append(Value(f"{value.name}/{index}", data.shape, value.dtype, own, data))
+    return made
 
 
 def concatenated(low: Lowering, parts: list[Value], axis: int, out: Value) -> None:

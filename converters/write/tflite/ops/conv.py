@@ -1,7 +1,7 @@
 """Convolutions. Weights stay as they are, (out, in / group, *kernel), and say in which order the kernel reads them."""
 
 from converters.write.tflite.lowering import Lowering
-from converters.write.tflite.ops.channels import concatenated, kernel_weights, part, split, zero_bias
+from converters.write.tflite.ops.channels import concatenated, kernel_weights, parts, zero_bias
 from converters.write.tflite.ops.windows import Windows, dilations_of, pad, padding_of, pads_of, strides_of, windows_of
 from converters.write.tflite.program import Fixed, OptionOrAxis, Value, nhwc
 from converters.write.tflite.table import lowers
@@ -89,13 +89,11 @@ def _conv_3d(low: Lowering, x: Value, weights: Value, bias: Value, windows: Wind
         return
     if group > MOST_PARTS:
         low.refuse(f"a convolution over three axes in {group} groups")
-    parts = []
-    for index, piece in enumerate(split(low, x, 1, group)):
-        made = low.like(out, (out.shape[0], bias_size(low, bias) // group, *out.shape[2:]))
-        kept = [part(low, weights, 0, index, group), part(low, bias, 0, index, group)]
-        low.emit("CONV_3D", [piece, *kept], [made], options, rule=rule)
-        parts.append(made)
-    concatenated(low, parts, 1, out)
+    outs = [low.like(out, (out.shape[0], bias_size(low, bias) // group, *out.shape[2:])) for _ in range(group)]
+    columns = [parts(low, value, axis, group) for value, axis in ((x, 1), (weights, 0), (bias, 0))]
+    for *inputs, made in zip(*columns, outs, strict=True):
+        low.emit("CONV_3D", inputs, [made], options, rule=rule)
+    concatenated(low, outs, 1, out)
 
 
 def bias_size(low: Lowering, bias: Value) -> int:

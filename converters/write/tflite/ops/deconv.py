@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from converters.write.tflite.lowering import Lowering
-from converters.write.tflite.ops.channels import concatenated, cut, kernel_weights, part, split, zero_bias
+from converters.write.tflite.ops.channels import concatenated, cut, kernel_weights, parts, zero_bias
 from converters.write.tflite.ops.conv import bias_size, tall
 from converters.write.tflite.ops.formula import known
 from converters.write.tflite.program import Choice, Fixed, Value, nhwc
@@ -148,13 +148,11 @@ def _grouped(low: Lowering, ends: _Ends, weights: Value, spreads: Sequence[Sprea
         low.refuse("groups with a scale per channel")
     if group > _MOST_PARTS:
         low.refuse(f"{group} groups in int8")
-    parts = []
-    for index, piece in enumerate(split(low, x, 1, group)):
-        made = low.like(out, (out.shape[0], bias_size(low, bias) // group, *out.shape[2:]))
-        own = _Ends(piece, part(low, bias, 0, index, group), made)
-        _emit(low, own, part(low, weights, 0, index, group), spreads)
-        parts.append(made)
-    concatenated(low, parts, 1, out)
+    outs = [low.like(out, (out.shape[0], bias_size(low, bias) // group, *out.shape[2:])) for _ in range(group)]
+    columns = [parts(low, value, axis, group) for value, axis in ((x, 1), (bias, 0), (weights, 0))]
+    for piece, shift, kernel, made in zip(*columns, outs, strict=True):
+        _emit(low, _Ends(piece, shift, made), kernel, spreads)
+    concatenated(low, outs, 1, out)
 
 
 def _emit(low: Lowering, ends: _Ends, weights: Value, spreads: Sequence[Spread]) -> None:

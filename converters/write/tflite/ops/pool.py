@@ -1,6 +1,5 @@
 """Pools: over two axes at a time, with what ONNX counts differently put right by constants."""
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -72,25 +71,18 @@ def _not_negative(low: Lowering, x: Value) -> bool:
 
 
 def _by_shifts(low: Lowering, x: Value, windows: Windows, out: Value) -> None:
-    """The maximum over the places of a window, each a slice of the whole input."""
-    count = math.prod(window.kernel for window in windows)
+    """Along one axis after the other, the maximum over the places of a window, each a slice of the whole input."""
     outs = known([window.out for window in windows])
-    if count > _MOST_SHIFTS or outs is None:
-        low.refuse(f"dilated windows of {count} entries over axes of sizes {[window.size for window in windows]}")
-    places = list(itertools.product(*(range(window.kernel) for window in windows)))
-    made: Value | None = None
-    for number, place in enumerate(places):
-        bounds = {
-            axis: (at * window.dilation, at * window.dilation + (window_out - 1) * window.stride + 1, window.stride)
-            for axis, (at, window, window_out) in enumerate(zip(place, windows, outs, strict=True), 2)
-        }
-        piece = cut(low, x, bounds)
-        final = out if number == len(places) - 1 else None
-        made = Formula(low).same(piece, final) if made is None else _larger(low, made, piece, final)
-
-
-def _larger(low: Lowering, one: Value, other: Value, out: Value | None) -> Value:
-    return Formula(low).binary("MAXIMUM", one, other, out or low.like(one))
+    if sum(window.kernel for window in windows) > _MOST_SHIFTS or outs is None:
+        low.refuse(f"dilated windows of {[window.kernel for window in windows]} over axes of open size, or too large")
+    formula, made = Formula(low), x
+    for axis, (window, size) in enumerate(zip(windows, outs, strict=True), 2):
+        source, reach = made, (size - 1) * window.stride + 1
+        for place in range(window.kernel):
+            first = place * window.dilation
+            piece = cut(low, source, {axis: (first, first + reach, window.stride)})
+            made = formula.binary("MAXIMUM", made, piece, low.like(piece)) if place else piece
+    formula.same(made, out)
 
 
 def _by_planes(low: Lowering, plane: _Plane, windows: Windows, border: tuple[Value, Value]) -> None:
