@@ -128,7 +128,17 @@ class Loadable(Protocol):
     def open(self, signature: ModelSignature, *, threads: int = 1) -> Session: ...
 
 
+class Timed(Loadable, Protocol):
+    """A file whose speed is compared with that of the float file of its format."""
+
+    @property
+    def is_float(self) -> bool: ...
+    @property
+    def format(self) -> str: ...
+
+
 L = TypeVar("L", bound=Loadable)
+T = TypeVar("T", bound=Timed)
 
 
 def in_groups(artifacts: Sequence[L]) -> list[list[L]]:
@@ -141,6 +151,17 @@ def in_groups(artifacts: Sequence[L]) -> list[list[L]]:
     if sum(artifact.size for artifact in artifacts) <= TOGETHER_BYTES or not others:
         return [[plain, *others]]
     return [[plain, other] for other in others]
+
+
+def in_timing_groups(files: Sequence[T]) -> list[list[T]]:
+    """Which files are timed beside each other: all where they are small together, else as `in_groups` by format."""
+    groups = in_groups(files)
+    if len(groups) == 1:
+        return groups
+    by_format: dict[str, list[T]] = {}
+    for file in sorted(files, key=lambda one: not one.is_float):
+        by_format.setdefault(file.format, []).append(file)
+    return [group for alike in by_format.values() for group in in_groups(alike)]
 
 
 def _bindings(specs: Sequence[TensorSpec], given: Sequence[Binding] | None) -> list[Binding]:

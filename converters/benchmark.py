@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from msgspec import structs
 
-from converters.artifact import in_groups
+from converters.artifact import in_timing_groups
 from converters.evaluate import open_samples, outcome_of, runnable, to_outcome
 from converters.golden import golden_inputs
 from converters.job import Note
@@ -49,6 +49,14 @@ class Racer:
     @property
     def size(self) -> int:
         return self.entry.size
+
+    @property
+    def is_float(self) -> bool:
+        return self.entry.is_float
+
+    @property
+    def format(self) -> str:
+        return self.entry.format
 
     def open(self, signature: ModelSignature, *, threads: int = 0) -> Session:
         """Load the file. Raises SelfTestError where the runtime does not take it."""
@@ -131,9 +139,10 @@ def _inputs(subject: Subject, data: object) -> Arrays:
 def _race(
     racers: Sequence[Racer], signature: ModelSignature, inputs: Arrays, *, rounds: int, progress: Progress
 ) -> dict[str, list[Latency]]:
-    """Timings by variant, one a runtime. Files that are large together run in pairs with the first, the float one."""
+    """Timings by variant, one a runtime. Files that are large together run in pairs with the float one's."""
     found: dict[str, list[Latency]] = {}
-    groups = in_groups(racers)
+    known: set[str] = set()
+    groups = in_timing_groups(racers)
     for number, group in enumerate(groups):
 
         def told(done: int, before: int = number * rounds) -> None:
@@ -141,7 +150,10 @@ def _race(
 
         times = _time(group, signature, inputs, rounds=rounds, told=told)
         release_memory()
-        for racer in group if number == 0 else group[1:]:
+        for racer in group:
+            if racer.name in known:  # the float one, beside another file again
+                continue
+            known.add(racer.name)
             base = _base(racer, group)
             timing = _timing(racer, times[racer.name], times[base.name] if base else [])
             found.setdefault(racer.entry.name, []).append(timing)

@@ -7,6 +7,7 @@ from typing import Any
 from converters.data.dataset import Dataset
 from converters.data.open import open_data
 from converters.data.sequence import recurrence
+from converters.host import stand_in
 from converters.job import Note, evaluate_artifacts
 from converters.judged import accuracy_of
 from converters.measure.accuracy import Evaluation
@@ -110,11 +111,20 @@ def to_outcome(
         int8_macs=variant.int8_macs,
         memory=variant.memory,
         tolerance=variant.tolerance,
+        judged_with=_judged_with(variant.runtime),
         speed="measured" if latency else "unmeasured",
         latency=latency or [],
         skipped=skipped,
         **found,
     )
+
+
+def _judged_with(runtime: str) -> str:
+    """What answers for a runtime here; "" where it does itself, or nothing does."""
+    try:
+        return stand_in(runtime)
+    except RuntimeUnavailableError:
+        return ""
 
 
 def outcome_of(

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
+from converters import tflite_files
 from converters.graph.lives import bodies, peak_bytes, size_of
 from converters.graph.operators import opset
 from converters.graph.shapes import batch_symbols, factors
@@ -67,7 +68,8 @@ class Facts(Record, frozen=True, kw_only=True):
     assumed: axes without a size, and what they were counted as ("batch": 1).
     weight_bytes, activation_bytes: of constants, and the most that tensors alive at once take, run in the file's order.
     memory: their sum: what a runtime needs at least, without its own code and scratch space.
-    min_runtime: the oldest ONNX Runtime release that runs it.
+    min_runtime: the oldest ONNX Runtime release that runs it; of a .tflite the oldest TensorFlow Lite.
+    runs_on: names of the runtimes that take the file.
     kept_float: operators that an int8 form would leave float, where a profile is given.
     """
 
@@ -85,6 +87,7 @@ class Facts(Record, frozen=True, kw_only=True):
     activation_bytes: int
     memory: int
     min_runtime: str
+    runs_on: list[str]
     operators: list[OperatorCount]
     largest_by_macs: list[Layer]
     largest_by_bytes: list[Layer]
@@ -93,10 +96,10 @@ class Facts(Record, frozen=True, kw_only=True):
 
 
 class VariantFacts(Record, frozen=True, kw_only=True):
-    """A variant as the manifest describes it, and its file; facts: None for a format that is not read yet."""
+    """A variant as the manifest describes it, and its file."""
 
     variant: Variant
-    facts: Facts | None
+    facts: Facts
 
 
 class Inspection(Record, frozen=True, kw_only=True):
@@ -132,9 +135,7 @@ def _inspect_bundle(bundle: Bundle, path: Path) -> Inspection:
     found = []
     with Workspace() as workspace, disk_full_named(workspace.path):
         for variant in sorted(manifest.variants, key=lambda one: one.rank):
-            facts = None
-            if variant.format == "onnx":
-                facts = describe(import_model(bundle.extract(variant.file, workspace.path / variant.file)))
+            facts = describe(import_model(bundle.extract(variant.file, workspace.path / variant.file)))
             found.append(VariantFacts(variant=variant, facts=facts))
     return Inspection(where=str(path), name=manifest.name, version=manifest.version, model=None, variants=found)
 
@@ -154,6 +155,7 @@ def describe(source: Source, *, kept_float: Sequence[str] = ()) -> Facts:
     weights = _weights(model.graph)
     held, alive = sum(one.bytes for one in weights), peak_bytes(model.graph)
     version = opset(source.model)
+    oldest, able = _runs_on(source, version, nodes)
     return Facts(
         format=source.format,
         opset=version,
@@ -168,17 +170,22 @@ def describe(source: Source, *, kept_float: Sequence[str] = ()) -> Facts:
         weight_bytes=held,
         activation_bytes=alive,
         memory=held + alive,
-        min_runtime=min_runtime(
-            opset=version,
-            ir_version=source.model.ir_version,
-            operators={(node.domain, node.op_type) for node in nodes},
-        ),
+        min_runtime=oldest,
+        runs_on=able,
         operators=_operators(nodes, layers),
         largest_by_macs=_largest(layers, lambda layer: layer.macs),
         largest_by_bytes=_largest(layers, lambda layer: layer.bytes),
         kept_float=sorted({node.op_type for node in nodes} & set(kept_float)),
         warnings=[*source.notes, *_warnings(source, model.graph, assumed, nodes)],
     )
+
+
+def _runs_on(source: Source, version: int, nodes: Sequence[ir.Node]) -> tuple[str, list[str]]:
+    """The oldest release that takes the file, and the runtimes that do."""
+    if source.original is not None:
+        return tflite_files.runs_on(source.original)
+    operators = {(node.domain, node.op_type) for node in nodes}
+    return min_runtime(opset=version, ir_version=source.model.ir_version, operators=operators), ["onnxruntime"]
 
 
 def all_nodes(graph: ir.Graph) -> Iterator[ir.Node]:

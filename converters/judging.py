@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from converters.artifact import Artifact, in_groups
+from converters.artifact import Artifact, in_timing_groups
 from converters.decide import Facts, Verdict, judge
 from converters.golden import LIMIT, Proof, prove
 from converters.host import host_runtime
@@ -115,7 +115,7 @@ def _time(
 ) -> dict[str, list[Latency]]:
     """Interleaved with the float model: all together where they are small, else each alone with its format's."""
     found: dict[str, list[Latency]] = {}
-    groups = _timing_groups(artifacts)
+    groups = in_timing_groups(artifacts)
     for number, group in enumerate(groups):
 
         def told(stage: str, done: int, total: int, before: int = number) -> None:
@@ -131,17 +131,6 @@ def _time(
         del sessions
         release_memory()
     return found
-
-
-def _timing_groups(artifacts: Sequence[Artifact]) -> list[list[Artifact]]:
-    """All at one time where they are small together; else by format, the float one of it with each other one."""
-    groups = in_groups(artifacts)
-    if len(groups) == 1:
-        return groups
-    by_format: dict[str, list[Artifact]] = {}
-    for artifact in sorted(artifacts, key=lambda one: not one.is_float):
-        by_format.setdefault(artifact.format, []).append(artifact)
-    return [group for alike in by_format.values() for group in in_groups(alike)]
 
 
 def _verdict(

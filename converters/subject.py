@@ -62,6 +62,10 @@ class Entry:
         """Whether it is the source model, in either format."""
         return self.variant.profile in {profile.name for profile in FLOATS}
 
+    @property
+    def format(self) -> str:
+        return self.variant.format
+
     def open(self, signature: ModelSignature, *, threads: int = 1) -> Session:
         """Load the file with its runtime, or what stands in for it. Raises as `Artifact.open`."""
         return Session(host_runtime(self.variant.runtime).load(self.path, threads=threads), signature, self.variant)

@@ -50,6 +50,23 @@ def copy(source: Path, path: Path) -> "TfliteModel":
     return model
 
 
+def runs_on(path: Path) -> tuple[str, list[str]]:
+    """What loads a TFLite file: the oldest TensorFlow Lite release, and of the runtimes that were tried, which.
+
+    Raises:
+        ModelError: it is no TFLite file, or a damaged one.
+        RuntimeUnavailableError: LiteRT, which brings the schema, is not installed.
+    """
+    try:
+        from converters.tflite.parse import read_file  # noqa: PLC0415 - loaded when used
+        from converters.tflite.versions import MAXIMA, runtime_version  # noqa: PLC0415
+    except ModuleNotFoundError as cause:
+        raise _missing(cause) from cause
+    operators = [one for subgraph in read_file(path).subgraphs for one in subgraph.operators]
+    able = [name for name, maxima in MAXIMA.items() if all(one.version <= maxima.get(one.code, 0) for one in operators)]
+    return runtime_version(operators), able
+
+
 def _missing(cause: ModuleNotFoundError) -> Exception:
     return RuntimeUnavailableError(_INSTALL) if (cause.name or "").startswith("ai_edge_litert") else cause
 

@@ -1,7 +1,7 @@
 """What a bundle's manifest tells, in the form that the page is made from."""
 
 from converters.outcome import Outcome, SourceOutcome, SplitOutcome, VariantOutcome
-from converters.quantize.profiles import FLOAT
+from converters.quantize.profiles import FLOATS
 from lepton_edge.bundle import Bundle, Variant
 
 _NO_PACKAGES = {"format", "sha256"}
@@ -16,9 +16,10 @@ def outcome_of_bundle(bundle: Bundle, where: str, report: str) -> Outcome:
         report: the page's path.
     """
     manifest = bundle.manifest
-    ranked = sorted(manifest.variants, key=lambda one: (one.profile != FLOAT.name, one.rank))
+    floats = [profile.name for profile in FLOATS]
+    ranked = sorted(manifest.variants, key=lambda one: (one.profile not in floats, one.rank))
     variants = [_variant(one, manifest.files[one.file].size) for one in ranked]
-    plain = next((one for one in variants if one.profile == FLOAT.name), None)
+    plain = next((one for one in variants if one.profile in floats), None)
     metric = plain.metric if plain else None
     return Outcome(
         bundle=where,
@@ -54,4 +55,5 @@ def _variant(one: Variant, size: int) -> VariantOutcome:
         memory=one.memory,
         tolerance=one.tolerance,
         speed=one.speed,
+        judged_with=one.judged_with,
     )

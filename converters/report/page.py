@@ -5,12 +5,13 @@ from html import escape
 
 from converters.measure.accuracy import Evaluation, Example
 from converters.outcome import Outcome, VariantOutcome
-from converters.quantize.profiles import FLOAT
+from converters.quantize.profiles import FLOATS
 from converters.report.charts import Bar, Span, bar_chart, interval_chart
 from converters.report.style import CSS
 from lepton_edge.bundle.manifest import Latency, Metric
 from lepton_edge.figures import drop_text, metric_text
 
+_FLOAT_NAMES = {profile.name for profile in FLOATS}
 NAMES_SHOWN = 8
 """Nodes that a row of the table of what stays float names."""
 
@@ -33,6 +34,7 @@ def render(outcome: Outcome, evaluation: Evaluation | None, labels: Sequence[str
         _section("File size", _sizes(outcome)),
         _section("Share of the arithmetic in int8", _shares(outcome)),
         _section("Left float", _kept_float(outcome)),
+        _section("Not made", _not_made(outcome)),
         _section("Layers to blame", _blame(outcome)),
         _section("Where variants chose another class", _examples(evaluation, labels)),
         _section("How this was measured", _facts(outcome)),
@@ -58,7 +60,7 @@ def _verdict(outcome: Outcome) -> str:
     warnings = "".join(f'<p class="warning">{escape(text)}</p>' for text in outcome.warnings)
     if not outcome.kept:
         return f'<p class="verdict bad">Nothing was kept. {escape(outcome.reason)}</p>{warnings}'
-    best = next((one for one in outcome.variants if one.kept and one.profile != FLOAT.name), None)
+    best = next((one for one in outcome.variants if one.kept and not _is_float(one)), None)
     if best is None:
         return f'<p class="verdict">Only float was kept. {escape(outcome.reason)}</p>{warnings}'
     return f'<p class="verdict">{escape(_headline(outcome, best))}</p>{warnings}'
@@ -101,7 +103,7 @@ def _variants(outcome: Outcome) -> str:
 def _variant_row(one: VariantOutcome) -> list[str]:
     timed = _quantiles(one.latency[0]) if one.latency else "-"
     if one.latency and one.speed == "unmeasured":
-        timed += "<br>(not its kind of CPU)"
+        timed += f"<br>(on {escape(one.judged_with)})" if one.judged_with else "<br>(not its kind of CPU)"
     share = "-" if one.int8_macs is None else f"{100 * one.int8_macs:.0f} %"
     state = '<span class="kept">kept</span>' if one.kept else '<span class="refused">refused</span>'
     reason = f"<br>{escape(one.reason)}" if one.reason else ""
@@ -136,7 +138,7 @@ def _drops(outcome: Outcome) -> str:
     spans = [
         Span(one.name, one.drop, one.drop_low or 0.0, one.drop_high or 0.0)
         for one in outcome.variants
-        if one.drop is not None and one.profile != FLOAT.name
+        if one.drop is not None and not _is_float(one)
     ]
     if not spans:
         return ""
@@ -150,20 +152,22 @@ def _latency(outcome: Outcome) -> str:
     bars = [_latency_bar(one, one.latency[0]) for one in outcome.variants if one.latency]
     if not bars:
         return ""
-    where = next(one.latency[0] for one in outcome.variants if one.latency)
-    place = f" on {escape(where.place)}" if where.place else ""
+    timed = [one.latency[0] for one in outcome.variants if one.latency]
+    runtimes = ", ".join(dict.fromkeys(f"{one.runtime} {one.version}" for one in timed))
+    place = f" on {escape(timed[0].place)}" if timed[0].place else ""
     caption = (
-        f"Median, the line up to the 90th percentile, {where.threads} thread, interleaved, {escape(where.runtime)} "
-        f"{escape(where.version)}{place}. Another CPU may rank them otherwise: each device measures for itself."
+        f"Median, the line up to the 90th percentile, {timed[0].threads} thread, interleaved, "
+        f"{escape(runtimes)}{place}; in brackets how many times as fast as the float file of the same format. Another CPU may rank them "
+        "otherwise: each device measures for itself."
     )
     return _figure(bar_chart(bars, title="Median latency"), caption)
 
 
 def _latency_bar(one: VariantOutcome, timed: Latency) -> Bar:
     text = f"{timed.p50_ms:.3f} ms"
-    if one.profile != FLOAT.name and timed.float_p50_ms and timed.p50_ms:
+    if not _is_float(one) and timed.float_p50_ms and timed.p50_ms:
         text += f" ({timed.float_p50_ms / timed.p50_ms:.2f}x)"
-    return Bar(one.name, timed.p50_ms, text, one.profile == FLOAT.name, until=timed.p90_ms)
+    return Bar(one.name, timed.p50_ms, text, _is_float(one), until=timed.p90_ms)
 
 
 def _shares(outcome: Outcome) -> str:
@@ -200,8 +204,13 @@ def _some(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else "")
 
 
+def _not_made(outcome: Outcome) -> str:
+    rows = [[escape(name), escape(reason)] for name, reason in outcome.not_made.items()]
+    return _table([("format", False), ("reason", False)], rows) if rows else ""
+
+
 def _sizes(outcome: Outcome) -> str:
-    bars = [Bar(one.name, one.bytes, _bytes(one.bytes), one.profile == FLOAT.name) for one in outcome.variants]
+    bars = [Bar(one.name, one.bytes, _bytes(one.bytes), _is_float(one)) for one in outcome.variants]
     return _figure(bar_chart(bars, title="File size"), "Bytes of each file.")
 
 
@@ -253,6 +262,11 @@ def _unit(outcome: Outcome) -> str:
     return "points" if metric is None or metric.unit == "fraction" else metric.name
 
 
+def _is_float(one: VariantOutcome) -> bool:
+    """Whether it is the model as it came, in either format."""
+    return one.profile in _FLOAT_NAMES
+
+
 def _is_whole(outcome: Outcome) -> bool:
     """Whether this comes from a conversion; a manifest does not hold what was given to it."""
     return outcome.seconds > 0
@@ -267,11 +281,18 @@ def _terms(outcome: Outcome) -> list[list[str]]:
     ]
 
 
+def _stand_ins(outcome: Outcome) -> list[list[str]]:
+    """Variants whose own runtime was not there to be asked."""
+    told = "its runtime was not installed: outputs, accuracy and latency are those of"
+    return [[escape(one.name), f"{told} {escape(one.judged_with)}"] for one in outcome.variants if one.judged_with]
+
+
 def _facts(outcome: Outcome) -> str:
     rows = [
         ["source", f"{escape(outcome.source.format)}, {_bytes(outcome.source.bytes)}"],
         *(_terms(outcome) if _is_whole(outcome) else []),
         ["intervals", "rates: Wilson; paired drops: Newcombe 1998, method 10; other metrics: bootstrap"],
+        *_stand_ins(outcome),
         ["golden test", escape("; ".join(f"{one.name} tolerance {one.tolerance:.3g}" for one in outcome.variants))],
         ["packages", escape(", ".join(f"{name} {version}" for name, version in outcome.versions.items()))],
     ]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     help="What may be lost: points, or the unit of mse, mae or a function.",
 )
 @click.option("--precision", default="8", show_default=True, help="8, or 16 for float16 (4 and auto come later).")
-@click.option("--formats", default="onnx", show_default=True, help="onnx (tflite comes later).")
+@click.option("--formats", default="onnx,tflite", show_default=True, help="onnx, tflite or both.")
 @click.option(
     "--calibration", type=int, help="Samples of DATA that calibrate. [default: 100, or half of fewer than 200]"
 )
@@ -64,10 +64,11 @@ if TYPE_CHECKING:
 @click.option("--trust", is_flag=True, help="Load a .pt2 that could run code, too.")
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
-    """Make a bundle of MODEL: int8 where it keeps the accuracy and is faster, float beside it.
+    """Make a bundle of MODEL: int8 where it keeps the accuracy and is faster, float beside it, as ONNX and as TFLite.
 
-    MODEL is a file (.onnx, .pt2, .keras, .h5), or package.module:function, which returns a model or a torch module with
-    its example inputs. Without --data the weights alone become int8, and nothing is promised.
+    MODEL is a file (.onnx, .tflite, .pt2, .keras, .h5), or package.module:function, which returns a model or a torch
+    module with its example inputs. Without --data the weights alone become int8, and nothing is promised. Where TFLite
+    has no form of an operator, the ONNX files are made all the same.
 
     Exit status 3: the budget cannot be met; then only OUT.report.html is written.
     """

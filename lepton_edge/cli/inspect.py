@@ -49,7 +49,7 @@ def _variant(one: "VariantFacts") -> list[str]:
     if variant.isa:
         facts.append("needs " + " and ".join("|".join(flags) for flags in variant.isa))
     lines = [printable(f"variant {variant.name}: {', '.join(facts)}")]
-    return [*lines, *(_model(one.facts) if one.facts else [f"  {variant.format}: not read yet"])]
+    return [*lines, *_model(one.facts)]
 
 
 def _model(facts: "Facts") -> list[str]:
@@ -62,7 +62,7 @@ def _model(facts: "Facts") -> list[str]:
         ("MACs", _count(facts.macs) + (f"  (counted with {assumed})" if assumed else "")),
         ("weights", ", ".join(f"{one.dtype} {_count(one.bytes)}B" for one in facts.weights) or "none"),
         ("memory", f"{_count(facts.memory)}B  ({parts})"),
-        ("runs on", f"ONNX Runtime {facts.min_runtime} and later"),
+        ("runs on", _runs_on(facts)),
     ]
     rows += [("kept float", ", ".join(facts.kept_float))] if facts.kept_float else []
     lines = _columns([(f"  {name}", text) for name, text in rows])
@@ -78,6 +78,13 @@ def _model(facts: "Facts") -> list[str]:
     lines += _columns([("  operators", "count", "MACs"), *operators])
     lines += _layers("largest by MACs", facts.largest_by_macs) + _layers("largest by bytes", facts.largest_by_bytes)
     return lines + [printable(f"  warning: {text}") for text in facts.warnings]
+
+
+def _runs_on(facts: "Facts") -> str:
+    if facts.format != "tflite":
+        return f"ONNX Runtime {facts.min_runtime} and later"
+    since = f"  (operators of TensorFlow Lite {facts.min_runtime})" if facts.min_runtime else ""
+    return (", ".join(facts.runs_on) or "no runtime that is known here") + since
 
 
 def _tensors(title: str, specs: "Sequence[TensorSpec]") -> list[str]:
