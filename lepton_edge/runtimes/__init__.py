@@ -37,7 +37,7 @@ class Runtime(Protocol):
     format: str
 
     def version(self) -> str | None:
-        """The library's version; None where it is not installed."""
+        """The library's version; None where it is not installed, or cannot work with what is."""
         ...
 
     def providers(self) -> list[str]:

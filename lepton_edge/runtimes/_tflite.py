@@ -8,10 +8,13 @@ Rules kept here:
 - A file is looked at before the library reads it, which does not check every offset.
 """
 
+import base64
 import importlib
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple, Protocol, TypedDict
 
 import numpy as np
@@ -19,7 +22,7 @@ import numpy.typing as npt
 
 from lepton_edge.bundle.binding import Array, Arrays
 from lepton_edge.errors import DataError, RuntimeUnavailableError, SelfTestError
-from lepton_edge.runtimes._foreign import first_line
+from lepton_edge.runtimes._foreign import first_line, without_lines
 
 XNNPACK = "XNNPACK"
 BUILTIN = "builtin"
@@ -28,6 +31,15 @@ _RESOLVERS = {XNNPACK: "AUTO", BUILTIN: "BUILTIN_WITHOUT_DEFAULT_DELEGATES"}
 
 _HEADER_BYTES = 8
 _IDENTIFIER = b"TFL3"
+
+_ABSOLUTE = base64.b64decode(
+    "GAAAAFRGTDMAAA4AFAAQAAwACAAAAAQADgAAABAAAAAcAAAAtAAAAAMAAAABAAAACAAAAAQABAAEAAAAAQAAABAAAAAMABQAEAAMAAgABAAMAAAA"
+    "EAAAADwAAABAAAAARAAAAAEAAAAQAAAAAAAKAAwAAAAIAAQACgAAAAgAAAAMAAAAAQAAAAEAAAABAAAAAAAAAAEAAAABAAAAAQAAAAAAAAACAAAA"
+    "IAAAAAQAAADu////BAAAAAEAAAABAAAAAAAGAAgABAAGAAAABAAAAAEAAAABAAAAAQAAABAAAAAMAAwACwAAAAAABAAMAAAAZQAAAAAAAGU="
+)
+"""A TFLite file: y = |x| of one float32. The library says once in a process, on stderr, that it has made an XNNPACK
+delegate; it says so of this file, so that nothing is held back while others load: what a crash says is heard."""
+_INTRODUCED: set[str] = set()
 
 Shapes = list[tuple[int, ...]]
 
@@ -169,14 +181,27 @@ class TfliteRuntime:
 
     format = "tflite"
 
-    def __init__(self, name: str, *, title: str, module: str, distributions: Sequence[str]) -> None:
-        """name: in manifests. title: for people. module: that holds Interpreter. distributions: that bring it."""
+    def __init__(
+        self, name: str, *, title: str, module: str, distributions: Sequence[str], numpy_below: int | None = None
+    ) -> None:
+        """Describe a library; nothing is imported yet.
+
+        Args:
+            name: in manifests.
+            title: for people.
+            module: that holds `Interpreter`.
+            distributions: that bring it.
+            numpy_below: the first major version of NumPy that it does not work with.
+        """
         self.name = name
         self._title = title
         self._module = module
         self._distributions = distributions
+        self._numpy_below = numpy_below
 
     def version(self) -> str | None:
+        if self._numpy_below is not None and int(np.__version__.partition(".")[0]) >= self._numpy_below:
+            return None
         for distribution in self._distributions:
             try:
                 return importlib.metadata.version(distribution)
@@ -192,7 +217,7 @@ class TfliteRuntime:
         resolver = _RESOLVERS.get(provider or XNNPACK)
         if resolver is None:
             raise RuntimeUnavailableError(f"{self._title} has no provider {provider!r}; it has {sorted(_RESOLVERS)}")
-        library = importlib.import_module(self._module)
+        library = self._library()
         try:
             _look_at(file)
             interpreter: Interpreter = library.Interpreter(
@@ -204,6 +229,18 @@ class TfliteRuntime:
             return TfliteExecutor(interpreter, self._title, file.name)
         except (OSError, ValueError, RuntimeError, TypeError) as cause:
             raise SelfTestError(f"{file.name}: {self._title} cannot load it: {first_line(cause)}") from cause
+
+    def _library(self) -> ModuleType:
+        """The library, with what it says of itself once already said. Raises RuntimeUnavailableError."""
+        try:
+            library = importlib.import_module(self._module)
+        except (ImportError, OSError) as cause:
+            raise RuntimeUnavailableError(f"{self._title} does not load here: {first_line(cause)}") from cause
+        if self._module not in _INTRODUCED:
+            _INTRODUCED.add(self._module)
+            with without_lines(b"INFO: "), suppress(RuntimeError, ValueError):
+                library.Interpreter(model_content=_ABSOLUTE, num_threads=1).allocate_tensors()
+        return library
 
 
 def _look_at(file: Path) -> None:

@@ -7,4 +7,5 @@ RUNTIME = TfliteRuntime(
     title="tflite-runtime",
     module="tflite_runtime.interpreter",
     distributions=("tflite-runtime", "tflite-runtime-nightly"),
+    numpy_below=2,
 )
