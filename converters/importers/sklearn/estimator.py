@@ -17,6 +17,7 @@ from converters.graph.signature import Shapes
 from converters.importers.check import check_import
 from converters.importers.onnx import from_proto
 from converters.importers.quiet import quiet
+from converters.importers.sklearn.adapt import adapted
 from converters.importers.sklearn.answers import INPUT, LABEL, SCORES, Answer, Settled, answers_of
 from converters.importers.sklearn.classes import classes_of, needs_index, parts_of, with_indices
 from converters.importers.sklearn.export import arrange, as_two_columns, declare, export, reshape, undeclared
@@ -67,9 +68,9 @@ def import_estimator(
     where = where or f"the {type(given).__name__}"
     need(where, "sklearn")
     need(where, "skl2onnx")
-    estimator: Any = given
-    features = _features(estimator, where)
-    _check_kinds(estimator, where)
+    features = _features(given, where)
+    _check_kinds(given, where)
+    estimator = adapted(given)
     labels = classes_of(estimator)
     plain = with_indices(estimator, labels) if labels is not None and needs_index(labels) else estimator
     model = export(plain, features, where=where)
@@ -82,7 +83,7 @@ def import_estimator(
         sha256=sha256 or hashlib.sha256(data).hexdigest(), shapes=shapes, kind="sklearn",
     )  # fmt: skip
     settled = Settled(estimator, answers, where, _runner(data, where))
-    source = replace(source, reference=settled, notes=[*notes, *_notes(estimator, labels, where)])
+    source = replace(source, reference=settled, notes=[*notes, *_notes(given, labels, where)])
     check_import(source, samples(estimator, features))
     return source
 

@@ -2,7 +2,6 @@
 
 # ruff: noqa: PLC0415 - an optional package is imported by the function that needs it
 
-import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +15,6 @@ from converters.importers.quiet import quiet
 from converters.importers.rewriting import context_of
 from converters.importers.sklearn import hist, neighbours
 from converters.importers.sklearn.answers import INPUT, SCORES, Answer
-from converters.importers.sklearn.classes import parts_of
 from converters.importers.tidy import tidy
 from converters.ort import first_line
 from lepton_edge.errors import LeptonError, UnsupportedOperatorError
@@ -39,10 +37,9 @@ def export(estimator: Any, features: int, *, where: str) -> onnx.ModelProto:
     Raises:
         UnsupportedOperatorError: naming the estimator that cannot be converted.
     """
-    adapted = _adapted(estimator)
     for options in _choices(estimator):
         try:
-            model = _converted(adapted, features, options)
+            model = _converted(estimator, features, options)
         except LeptonError as error:
             raise UnsupportedOperatorError(f"{where}: {error}", operator=type(estimator).__name__) from error
         except Exception as cause:  # skl2onnx raises whatever goes wrong
@@ -52,17 +49,6 @@ def export(estimator: Any, features: int, *, where: str) -> onnx.ModelProto:
         _keep_one_opset(model)
         return model
     raise AssertionError  # the last options are none
-
-
-def _adapted(estimator: Any) -> Any:
-    """The estimator, or a copy without what changes no prediction and keeps skl2onnx from converting."""
-    if not any(getattr(part, "flatten_transform", False) for part in parts_of(estimator)):
-        return estimator
-    copied = copy.deepcopy(estimator)
-    for part in parts_of(copied):
-        if hasattr(part, "flatten_transform"):
-            part.flatten_transform = False
-    return copied
 
 
 def _choices(estimator: Any) -> Sequence[Mapping[str, bool]]:

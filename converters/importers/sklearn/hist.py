@@ -117,5 +117,5 @@ def floor_float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """The largest float32 that is at most each value; infinities stay."""
     with np.errstate(over="ignore"):
         rounded = values.astype(np.float32)
-    lower = np.nextafter(rounded, np.float32(-np.inf))
+        lower = np.nextafter(rounded, np.float32(-np.inf))
     return np.where(rounded.astype(np.float64) > values, lower, rounded)
