@@ -37,13 +37,18 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """How to run. state: the folder for all that must outlive the process. port: 0 picks one."""
+    """How to run.
+
+    state: the folder for all that must outlive the process. port: 0 picks one. runtimes: that may be used; none: all
+    that are installed.
+    """
 
     state: Path
     host: str = "127.0.0.1"
     port: int = 8600
     socket: Path | None = None
     pace: Pace = field(default_factory=Pace)
+    runtimes: frozenset[str] = frozenset()
 
 
 async def run(enrolment: Enrolment, options: Options, on_ready: Callable[[Ready], None]) -> None:
@@ -79,7 +84,7 @@ class _Agent:
         self._boots = BootCounter(layout.boot)
         self._follower = Follower(enrolment, layout, lambda reported: self._link.say(Kind.REPORTED, reported))
         self._link = Link(enrolment, self._boots, self._ring, on_goal=self._follower.receive, pace=options.pace)
-        self._info = probe(options.state, enrolment.labels)
+        self._info = probe(options.state, enrolment.labels, only=options.runtimes)
         self._parts = Parts(
             layout=layout,
             blobs=Blobs(layout.blobs, layout.partial),

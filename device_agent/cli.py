@@ -37,7 +37,10 @@ _STATE = click.option(
     "--http", default="127.0.0.1:8600", show_default=True, help="HOST:PORT of the endpoint; port 0 picks one."
 )
 @click.option("--socket", type=click.Path(path_type=Path), help="Serve on this Unix socket too.")
-def run(device: Path, state: Path | None, http: str, socket: Path | None) -> None:
+@click.option(
+    "--runtime", "runtimes", multiple=True, metavar="NAME", help="Use this one alone of the runtimes; may be repeated."
+)
+def run(device: Path, state: Path | None, http: str, socket: Path | None, runtimes: tuple[str, ...]) -> None:
     """Run the agent of DEVICE (DEVICE.zip, or a folder with its content) until stopped.
 
     Prints one JSON line when its endpoint answers.
@@ -47,7 +50,9 @@ def run(device: Path, state: Path | None, http: str, socket: Path | None) -> Non
 
     enrolment = load_enrolment(device)
     host, port = _parse_http(http)
-    options = Options(state=state or _states() / enrolment.device, host=host, port=port, socket=socket)
+    options = Options(
+        state=state or _states() / enrolment.device, host=host, port=port, socket=socket, runtimes=frozenset(runtimes)
+    )
     asyncio.run(_until_signal(enrolment, options))
 
 

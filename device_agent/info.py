@@ -4,11 +4,13 @@ import logging
 import os
 import platform
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from device_agent.core.choice import Device
 from lepton_edge.cpu import this_cpu
-from lepton_edge.runtimes import Runtime, installed
+from lepton_edge.errors import UsageError
+from lepton_edge.runtimes import Runtime, installed, runtimes
 from lepton_edge.version import VERSION
 from lepton_edge.wire import messages
 
@@ -17,16 +19,20 @@ _TEXT = 256
 _MAX_FLAGS = 512
 
 
-def probe(state: Path, labels: dict[str, str], *, root: Path = Path("/")) -> messages.Info:
+def probe(state: Path, labels: dict[str, str], *, only: Collection[str] = (), root: Path = Path("/")) -> messages.Info:
     """Look at this machine.
 
     Args:
         state: the agent's folder, whose disk counts; the nearest parent that exists is asked.
         labels: as enrolled.
+        only: the runtimes that may be used, by name; none: all that are installed.
         root: where /proc and /sys hang; a test has its own.
 
     Returns:
         What goes to d/{id}/info; what cannot be found out is empty or 0.
+
+    Raises:
+        UsageError: `only` names what no runtime is called.
     """
     cpu = this_cpu(root / "proc/cpuinfo")
     return messages.Info(
@@ -38,7 +44,7 @@ def probe(state: Path, labels: dict[str, str], *, root: Path = Path("/")) -> mes
         cores=_cores(),
         memory=memory_bytes(root),
         disk_free=_disk_free(state),
-        runtimes=_runtimes(),
+        runtimes=_runtimes(only),
         labels=labels,
     )
 
@@ -92,8 +98,10 @@ def _disk_free(state: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def _runtimes() -> list[messages.RuntimeInfo]:
-    found = [_runtime(runtime) for runtime in installed().values()]
+def _runtimes(only: Collection[str]) -> list[messages.RuntimeInfo]:
+    if unknown := sorted(set(only) - set(runtimes())):
+        raise UsageError(f"no runtime is called {', '.join(unknown)}; there are {', '.join(sorted(runtimes()))}")
+    found = [_runtime(runtime) for name, runtime in installed().items() if not only or name in only]
     return [info for info in found if info is not None]
 
 

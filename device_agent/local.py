@@ -8,6 +8,7 @@ are loaded once: what is deployed later is seen by the next `Agent`.
 import logging
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,7 @@ from typing import Self
 import numpy as np
 
 from device_agent.core.choice import candidates, obstacles
+from device_agent.core.reason import with_reason
 from device_agent.info import device_of, probe
 from device_agent.serve.engine import ServedModel
 from device_agent.serve.errors import UnknownModelError
@@ -146,7 +148,7 @@ def _fastest(bundle: Bundle, able: list[Variant], folder: Path, limits: Limits) 
     """The fastest of the first `max_candidates` that passes; the first that passes of the others where none does."""
     golden = bundle.golden()
     passed: list[Trial] = []
-    failures: list[str] = []
+    failures: dict[str, str] = {}
     for variant in able:
         if passed and len(passed) + len(failures) >= limits.max_candidates:
             break
@@ -154,10 +156,11 @@ def _fastest(bundle: Bundle, able: list[Variant], folder: Path, limits: Limits) 
             passed.append(_try(bundle, variant, golden, folder, limits))
         except (SelfTestError, RuntimeUnavailableError) as error:
             _log.warning("%s: %s", bundle.label, error)
-            failures.append(str(error))
+            failures[variant.name] = str(error)
     if not passed:
-        raise SelfTestError(f"{bundle.label}: no variant passes here: {'; '.join(failures)}")
-    return min(passed, key=lambda trial: trial.choice.p50_ms)
+        raise SelfTestError(f"{bundle.label}: no variant passes here: {'; '.join(failures.values())}")
+    best = min(passed, key=lambda trial: trial.choice.p50_ms)
+    return replace(best, choice=with_reason(best.choice, [trial.choice for trial in passed], failures))
 
 
 def _try(bundle: Bundle, variant: Variant, golden: Golden, folder: Path, limits: Limits) -> Trial:

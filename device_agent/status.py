@@ -14,8 +14,14 @@ from lepton_edge.errors import LeptonError, StorageError
 from lepton_edge.typed import Record, decode
 from lepton_edge.wire.broker import parse_broker
 from lepton_edge.wire.goal import MAX_GOAL, Goal, SignedGoal
+from lepton_edge.wire.messages import RuntimeInfo
 
 _BROKER_TIMEOUT_S = 3.0
+_INSTALL = {
+    "litert": "pip install 'lepton-edge[agent]'",
+    "onnxruntime": "pip install 'lepton-edge[agent,ort]'",
+    "tflite-runtime": "pip install tflite-runtime 'numpy<2', where LiteRT has no wheel",
+}
 
 
 class Ready(Record, frozen=True, kw_only=True):
@@ -122,11 +128,10 @@ def _counter(path: Path) -> int:
 def examine(state: Path) -> list[Check]:
     """Look at what an agent with this state folder needs."""
     info = probe(state, {})
-    runtimes = ", ".join(f"{runtime.name} {runtime.version}" for runtime in info.runtimes)
     writable = os.access(state, os.W_OK | os.X_OK)
     checks = [
         Check(what="state folder", ok=writable, found=f"{state}, {info.disk_free // 2**20} MiB free"),
-        Check(what="runtimes", ok=bool(info.runtimes), found=runtimes or "none: pip install 'lepton-edge[agent,ort]'"),
+        _check_runtimes(info.runtimes),
     ]
     ready = _peek(Layout(state).ready, Ready)
     if ready is None:
@@ -134,6 +139,15 @@ def examine(state: Path) -> list[Check]:
     else:
         checks.append(_check_broker(ready.broker))
     return checks
+
+
+def _check_runtimes(here: list[RuntimeInfo]) -> Check:
+    """One runtime is enough."""
+    names = {runtime.name for runtime in here}
+    found = [f"{runtime.name} {runtime.version} ({', '.join(runtime.providers)})" for runtime in here]
+    lacking = [f"{name} ({_INSTALL[name]})" for name in sorted(_INSTALL) if name not in names]
+    parts = [", ".join(found) or "none", *([f"not here: {', '.join(lacking)}"] if lacking else [])]
+    return Check(what="runtimes", ok=bool(here), found="; ".join(parts))
 
 
 def _check_broker(url: str) -> Check:

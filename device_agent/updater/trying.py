@@ -7,6 +7,7 @@ import msgspec
 from device_agent.core.batch import next_candidate
 from device_agent.core.choice import candidates
 from device_agent.core.deployment import Signal
+from device_agent.core.reason import with_reason
 from device_agent.serve.engine import ServedModel
 from device_agent.threads import in_thread
 from device_agent.trial import Trial, self_test
@@ -33,7 +34,8 @@ async def run_self_test(job: Job) -> Signal:
             best = trial
     if best is None:
         return _try_next(job, manifest)
-    choice = msgspec.structs.replace(best.choice, fetched=model.current.work.fetched)
+    work = model.current.work
+    choice = msgspec.structs.replace(with_reason(best.choice, work.measured, work.rejected), fetched=work.fetched)
     model.learn(choice=choice)
     variant = manifest.variant(choice.variant)
     files = files_of(manifest, [choice.variant])

@@ -109,6 +109,7 @@ class Variant(Record, frozen=True, kw_only=True):
     isa: CPU flags (as /proc/cpuinfo names them) of which the device needs one of each inner list.
     machines: platform.machine() values that it is for; empty: any.
     memory: bytes that a loaded model needs, as measured on the host.
+    provider: of the runtime, that the variant was made for and runs with; empty: the one that the runtime prefers.
     rank: per profile, 0 is the best; a device fetches in this order.
     tolerance: of the golden test. int8_macs: share of multiply-accumulates done in int8.
     speed: "measured", or "unmeasured" where no host of this profile was at hand: the device decides.
@@ -131,6 +132,7 @@ class Variant(Record, frozen=True, kw_only=True):
     machines: list[str] = []
     memory: int = 0
     min_runtime: str = ""
+    provider: str = ""
     speed: Literal["measured", "unmeasured"] = "unmeasured"
     judged_with: str = ""
     metric: Metric | None = None

@@ -152,10 +152,11 @@ def open_session(file: Path, signature: ModelSignature, variant: Variant, *, thr
     """Load a variant's file with its runtime.
 
     Raises:
-        RuntimeUnavailableError: the runtime is unknown or not installed.
+        RuntimeUnavailableError: the runtime is unknown or not installed, or lacks the variant's provider.
         SelfTestError: the runtime does not take the file.
     """
     runtime = installed().get(variant.runtime)
     if runtime is None:
         raise RuntimeUnavailableError(f"variant {variant.name} needs the runtime {variant.runtime}, not installed here")
-    return Session(runtime.load(file, threads=threads), signature, variant)
+    executor = runtime.load(file, threads=threads, provider=variant.provider or None)
+    return Session(executor, signature, variant)

@@ -74,7 +74,10 @@ class Info(Record, frozen=True, kw_only=True):
 
 
 class Choice(Record, frozen=True, kw_only=True):
-    """What a device measured when it chose. Latencies in milliseconds; fetched: bytes of chunks that it took in."""
+    """What a device measured when it chose.
+
+    Latencies in milliseconds. fetched: bytes of chunks that it took in. reason: for people, why this variant.
+    """
 
     variant: Short
     runtime: Short
@@ -82,6 +85,7 @@ class Choice(Record, frozen=True, kw_only=True):
     p99_ms: float
     golden_ratio: float
     fetched: Natural = 0
+    reason: Text = ""
 
 
 class ModelReport(Record, frozen=True, kw_only=True):
