@@ -132,7 +132,7 @@ class CheckedTable:
 
     def GetVectorAsNumpy(self, flags: Any, off: int) -> npt.NDArray[np.generic]:
         """A vector as a view of the file."""
-        start, dtype = self.Vector(off), np.dtype(flags.py_type.__name__ if flags.bytewidth == 0 else _dtype(flags))
+        start, dtype = self.Vector(off), np.dtype(flags.name).newbyteorder("<")
         length = self._length(start, dtype.itemsize)
         if dtype.itemsize > 1:
             self.walk.read(length * dtype.itemsize, self.label)
@@ -145,22 +145,13 @@ class CheckedTable:
             raise self.walk.damaged(self.label, f"a vector of {length} elements at byte {start} of {len(self.Bytes)}")
         return length
 
-    def _number(self, form: str, width: int, at: int) -> Any:
+    def _number(self, form: str, width: int, at: int) -> int:
         if not 0 <= at <= len(self.Bytes) - width:
             raise self.walk.damaged(self.label, f"it leads to byte {at} of {len(self.Bytes)}")
         if at % width:
             raise self.walk.damaged(self.label, f"byte {at} is no place for a number of {width} bytes")
-        return unpack_from(form, self.Bytes, at)[0]
-
-
-def _dtype(flags: Any) -> str:
-    """The little-endian type of a vector's elements: Int32Flags -> "<i4"."""
-    return str(flags.packer_type.format).replace("?", "|b1") if flags.packer_type.format == "?" else _format(flags)
-
-
-def _format(flags: Any) -> str:
-    form = flags.packer_type.format
-    return {"<b": "i1", "<B": "u1", "<?": "?"}.get(form, "") or f"<{np.dtype(form[-1]).kind}{flags.bytewidth}"
+        number: int = unpack_from(form, self.Bytes, at)[0]
+        return number
 
 
 def numbers(found: object) -> Sequence[int]:
