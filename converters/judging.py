@@ -9,7 +9,7 @@ import onnx
 from converters.artifact import Artifact, in_timing_groups
 from converters.decide import Facts, Verdict, judge
 from converters.golden import LIMIT, Proof, prove
-from converters.host import host_runtime
+from converters.host import stand_in
 from converters.judged import Judged, follow_the_native, is_native, without_wrong_formats
 from converters.measure.accuracy import Evaluation
 from converters.measure.blame import Blame, blame_layers
@@ -113,9 +113,12 @@ def _check_floats(judged: Sequence[Judged]) -> None:
 def _time(
     artifacts: Sequence[Artifact], signature: ModelSignature, inputs: Arrays, progress: Progress
 ) -> dict[str, list[Latency]]:
-    """Interleaved with the float model: all together where they are small, else each alone with its format's."""
+    """Interleaved with the float model: all together where they are small, else each alone with its format's.
+
+    Another runtime's speed says nothing: files whose own is not here are not timed.
+    """
     found: dict[str, list[Latency]] = {}
-    groups = in_timing_groups(artifacts)
+    groups = in_timing_groups([artifact for artifact in artifacts if not stand_in(artifact.profile.runtime)])
     for number, group in enumerate(groups):
 
         def told(stage: str, done: int, total: int, before: int = number) -> None:
@@ -125,8 +128,7 @@ def _time(
         times = measure_latency(sessions, inputs, progress=told)
         for artifact in group:
             plain = next((one for one in group if one.is_float and one.format == artifact.format), group[0])
-            runtime = host_runtime(artifact.profile.runtime).name
-            summary = summarise(times[artifact.name], times[plain.name], runtime=runtime, threads=1)
+            summary = summarise(times[artifact.name], times[plain.name], runtime=artifact.profile.runtime, threads=1)
             found.setdefault(artifact.name, [summary])
         del sessions
         release_memory()

@@ -221,17 +221,16 @@ def _smaller(bench: _Bench, made: Sequence[Artifact], what: str, warnings: Seque
 
 
 def _halved(bench: _Bench) -> Made:
-    made = []
+    made, warnings = [], list[str]()
     if bench.how.wants(HALF):
         made.append(write_artifact(to_float16(bench.model), HALF, "float16", bench.folder))
     if bench.how.wants(HALF_TFLITE):
-        graph = to_float16(bench.model, scaled=False)
-        made.append(_lite(graph, HALF_TFLITE, "float16", bench))
-    return _smaller(bench, made, "float16 weights")
+        made += _lite(to_float16(bench.model, scaled=False), HALF_TFLITE, "float16", bench, warnings)
+    return _smaller(bench, made, "float16 weights", warnings)
 
 
 def _without_data(bench: _Bench) -> Made:
-    made, notes = [], []
+    made, notes = [], list[str]()
     if bench.how.wants(DYNAMIC):
         result = quantize_without_data(bench.model)
         notes += result.notes
@@ -241,9 +240,11 @@ def _without_data(bench: _Bench) -> Made:
         hybrid = quantize_hybrid(bench.model)
         notes += [note for note in hybrid.notes if note not in notes]
         if _holds_int8(hybrid.model):
-            made.append(_lite(hybrid.model, DYNAMIC_TFLITE, "int8-dynamic", bench))
+            made += _lite(hybrid.model, DYNAMIC_TFLITE, "int8-dynamic", bench, notes)
     if not made:
-        return Made(bench.floats, "float alone is kept: nothing to quantise, as no layer has weights to make int8")
+        return Made(
+            bench.floats, "float alone is kept: nothing to quantise, as no layer has weights to make int8", notes
+        )
     return _smaller(bench, made, "int8 weights", notes)
 
 
@@ -251,8 +252,15 @@ def _holds_int8(model: ir.Model) -> bool:
     return any(value.dtype in _INT8_TYPES for value in model.graph.initializers.values())
 
 
-def _lite(model: ir.Model, profile: Profile, precision: Precision, bench: _Bench) -> Artifact:
-    return write_artifact(model, profile, precision, bench.folder, keep_graph=bench.how.keep_graphs)
+def _lite(
+    model: ir.Model, profile: Profile, precision: Precision, bench: _Bench, warnings: list[str]
+) -> list[Artifact]:
+    """The TFLite file; none, and a warning more, where TFLite cannot say this form."""
+    try:
+        return [write_artifact(model, profile, precision, bench.folder, keep_graph=bench.how.keep_graphs)]
+    except UnsupportedOperatorError as error:
+        warnings.append(f"{profile.variant} left out: {error}")
+        return []
 
 
 def _static(bench: _Bench, data: Dataset, *, progress: Progress) -> Made:

@@ -103,7 +103,7 @@ def _variants(outcome: Outcome) -> str:
 def _variant_row(one: VariantOutcome) -> list[str]:
     timed = _quantiles(one.latency[0]) if one.latency else "-"
     if one.latency and one.speed == "unmeasured":
-        timed += f"<br>(on {escape(one.judged_with)})" if one.judged_with else "<br>(not its kind of CPU)"
+        timed += "<br>(not its kind of CPU)"
     share = "-" if one.int8_macs is None else f"{100 * one.int8_macs:.0f} %"
     state = '<span class="kept">kept</span>' if one.kept else '<span class="refused">refused</span>'
     reason = f"<br>{escape(one.reason)}" if one.reason else ""
@@ -157,8 +157,8 @@ def _latency(outcome: Outcome) -> str:
     place = f" on {escape(timed[0].place)}" if timed[0].place else ""
     caption = (
         f"Median, the line up to the 90th percentile, {timed[0].threads} thread, interleaved, "
-        f"{escape(runtimes)}{place}; in brackets how many times as fast as the float file of the same format. Another CPU may rank them "
-        "otherwise: each device measures for itself."
+        f"{escape(runtimes)}{place}; in brackets how many times as fast as the float file of the same format. Another "
+        "CPU may rank them otherwise: each device measures for itself."
     )
     return _figure(bar_chart(bars, title="Median latency"), caption)
 
@@ -283,7 +283,7 @@ def _terms(outcome: Outcome) -> list[list[str]]:
 
 def _stand_ins(outcome: Outcome) -> list[list[str]]:
     """Variants whose own runtime was not there to be asked."""
-    told = "its runtime was not installed: outputs, accuracy and latency are those of"
+    told = "its runtime was not installed: outputs and accuracy are those of"
     return [[escape(one.name), f"{told} {escape(one.judged_with)}"] for one in outcome.variants if one.judged_with]
 
 
