@@ -85,7 +85,8 @@ def transposed(layout: Layout, order: Order) -> Layout:
 
 
 def reshaped(layout: Layout, old: Sequence[int], new: Sequence[int]) -> Layout | None:
-    """The same bytes read with another shape; None where digits of one new axis would lie apart.
+    """The same bytes read with another shape; None where digits of one new axis would lie apart, or where sizes that
+    are open make it unknown how the one shape follows from the other.
 
     Args:
         layout: of the tensor before.
@@ -93,6 +94,8 @@ def reshaped(layout: Layout, old: Sequence[int], new: Sequence[int]) -> Layout |
     """
     if any(size == 0 for size in old):
         return plain(new)
+    if math.prod(old) != math.prod(new):
+        return None
     below = _strides(old)
     pieces: list[Digit] = []
     for digit in layout:
