@@ -84,6 +84,12 @@ def transposed(layout: Layout, order: Order) -> Layout:
     return tuple(digit._replace(axis=place[digit.axis]) for digit in layout)
 
 
+def resized(layout: Layout, sizes: Sequence[int]) -> Layout:
+    """The same order for a tensor whose open sizes go by other names."""
+    whole = {digit.axis for digit in layout if len(digits_of(layout, digit.axis)) == 1}
+    return tuple(digit._replace(size=sizes[digit.axis]) if digit.axis in whole else digit for digit in layout)
+
+
 def reshaped(layout: Layout, old: Sequence[int], new: Sequence[int]) -> Layout | None:
     """The same bytes read with another shape; None where digits of one new axis would lie apart, or where sizes that
     are open make it unknown how the one shape follows from the other.

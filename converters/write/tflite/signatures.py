@@ -14,6 +14,7 @@ from converters.write.tflite.digits import (
     ordered,
     plain,
     reshaped,
+    resized,
     same_bytes,
     transposed,
 )
@@ -188,10 +189,11 @@ def _transposed(step: Step, rule: Rule, candidates: Candidates, symbols: Symbols
     source, target = step.inputs[0], step.outputs[0]
     assert isinstance(source, Value)
     back = tuple(rule.order.index(axis) for axis in range(len(rule.order)))
-    before = [plain(symbols.sizes(source.shape)), *candidates.get(source, ())]
-    before += [transposed(layout, back) for layout in candidates.get(target, ())]
+    old, new = symbols.sizes(source.shape), symbols.sizes(target.shape)
+    before = [plain(old), *candidates.get(source, ())]
+    before += [resized(transposed(layout, back), old) for layout in candidates.get(target, ())]
     for layout in dict.fromkeys(before):
-        yield Signature((layout,), (transposed(layout, rule.order),))
+        yield Signature((layout,), (resized(transposed(layout, rule.order), new),))
 
 
 _RULES = {
