@@ -41,6 +41,17 @@ Source: TFLite's quantization specification; the CPU kernels of TANH take others
 """
 
 
+_COMPUTES = frozenset({
+    "ABS", "ADD", "BATCH_MATMUL", "DEQUANTIZE", "DIV", "ELU", "EXP", "GELU", "HARD_SWISH", "L2_NORMALIZATION",
+    "LEAKY_RELU", "LOG", "LOGISTIC", "LOG_SOFTMAX", "MEAN", "MUL", "PRELU", "QUANTIZE", "REDUCE_PROD", "RELU", "RELU6",
+    "RELU_0_TO_1", "RELU_N1_TO_1", "RSQRT", "SOFTMAX", "SQRT", "SQUARED_DIFFERENCE", "SUB", "SUM", "TANH",
+})  # fmt: skip
+"""Operators that compute with scales, beside those with weights: without any, all is 0, or the process is aborted."""
+
+_EIGHT_BITS: frozenset[DType] = frozenset({"int8", "uint8"})
+"""Types that these operators take with scales alone; int16 is a number of its own to some."""
+
+
 class Weighted(NamedTuple):
     """Where an operator has its data, weights and bias, and the weights' axis of output channels."""
 
@@ -77,6 +88,8 @@ def scale_problems(use: Use) -> Iterator[str]:
         yield from _weights(use, WEIGHTED[use.code])
     if use.code in SAME_SCALE:
         yield from _same_scale(use)
+    if use.code in _COMPUTES or use.code in WEIGHTED:
+        yield from _without_scales(use)
     yield from _fixed(use)
     yield from _per_channel(use)
 
@@ -161,6 +174,12 @@ def _alike(one: Tensor, made: Tensor) -> bool:
         and np.allclose(first.scale, second.scale, rtol=_SAME, atol=0)
         and np.array_equal(first.zero_point, second.zero_point)
     )
+
+
+def _without_scales(use: Use) -> Iterator[str]:
+    for one in (*use.inputs, *use.outputs):
+        if one is not None and one.dtype in _EIGHT_BITS and one.quantization is None:
+            yield f"{one.name!r} is {one.dtype} without a scale, which the kernel takes for 0"
 
 
 def _fixed(use: Use) -> Iterator[str]:

@@ -2,8 +2,7 @@
 
 A runtime refuses an operator whose version is above its own; one that is too low is run, and may be run wrongly by a
 runtime that does not know what the operator says. So the lowest right version is written.
-Source of the rules: tensorflow/compiler/mlir/lite/tools/versioning/op_version.cc. Ours differ in one: int8
-FULLY_CONNECTED with a scale for each channel needs 12, because kernels before it take the first scale for all.
+Source of the rules: tensorflow/compiler/mlir/lite/tools/versioning/op_version.cc.
 """
 
 import re
@@ -244,7 +243,7 @@ _RULES: Mapping[str, Sequence[_Rule]] = {
         (9, _asymmetric),
         (10, lambda use: use.types("int8", "int4")),
         (11, _int16_bias),
-        (12, lambda use: use.types(None, "int8") and use.per_channel(1)),
+        (12, lambda use: use.hybrid() and use.per_channel(1)),
         (13, lambda use: use.types("int16", "int4")),
     ),
     "GATHER": ((5, lambda use: use.option("batch_dims") != 0), (6, lambda use: use.types(None, "int16"))),
