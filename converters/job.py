@@ -17,6 +17,7 @@ from converters.data.split import DEFAULT_CALIBRATION, choose_spread, split_samp
 from converters.data.watched import Watched
 from converters.decide import not_proven
 from converters.golden import golden_inputs
+from converters.graph.signature import check_batch
 from converters.importers.check import check_on_data
 from converters.judged import Judged, for_others_alone
 from converters.judging import Terms, judge_artifacts
@@ -178,6 +179,7 @@ def measure(
         ModelError, DataError, NotYetSupportedError, UsageError: a model, data or metric that cannot be used.
     """
     source = _loaded(load, note)
+    check_batch(source.signature, where=source.where)
     steps = recurrence(source.signature, request.state, where=source.where) if request.state else None
     samples = _samples(steps.sequence_signature() if steps else source.signature, request, card)
     _check_against_reference(source, samples, steps)

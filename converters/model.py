@@ -13,6 +13,8 @@ from converters import tflite_files
 from converters.artifact import Artifact, source_artifact
 from converters.golden import golden_inputs
 from converters.graph.canonical import canonicalise
+from converters.graph.operators import nodes
+from converters.graph.signature import check_batch
 from converters.job import Measured
 from converters.judged import ranked
 from converters.judging import Terms, judge_artifacts
@@ -25,11 +27,13 @@ from converters.workspace import Workspace
 from lepton_edge import durable
 from lepton_edge.bundle.binding import Array
 from lepton_edge.bundle.manifest import Metric, ModelSignature
-from lepton_edge.errors import DataError, NotYetSupportedError, UsageError
+from lepton_edge.errors import DataError, ModelError, NotYetSupportedError, UnsupportedOperatorError, UsageError
 from lepton_edge.names import check_name
 from lepton_edge.runtimes import Session
 
 _LATER_FORMATS = {".h5", ".keras", ".pt2", ".pt", ".pth"}
+_SHOWN = 8
+"""Operators that an error names."""
 _TODAY = ".onnx, .tflite and .lep"
 
 Layout = Literal["source", "native"]
@@ -118,9 +122,15 @@ class Model:
             SelfTestError: the runtime failed.
         """
         inputs = self._named(x)
-        batches = isinstance(self.signature.inputs[0].shape[0], str)
-        outputs = self._session.run(inputs) if batches else self._session.run_samples(inputs)
+        outputs = self._session.run(inputs) if self._is_one_run(inputs) else self._session.run_samples(inputs)
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def _is_one_run(self, inputs: Mapping[str, Array]) -> bool:
+        """Whether the arrays are fed as they are: the batch is open, or they have the very shapes of the inputs."""
+        specs = self.signature.inputs
+        if specs and specs[0].shape and isinstance(specs[0].shape[0], str):
+            return True
+        return all(spec.name in inputs and list(inputs[spec.name].shape) == spec.shape for spec in specs)
 
     def subject(self) -> Subject:
         """The files in the form that `evaluate` and `benchmark` take."""
@@ -184,8 +194,19 @@ class Model:
         if self.source.original is not None and not native:
             tflite_files.copy(self.source.original, path)
             return
-        graph = canonicalise(self.source.model, where=self.source.where)
-        tflite_files.write(graph, path, native=native)
+        try:
+            graph = canonicalise(self.source.model, where=self.source.where)
+            tflite_files.write(graph, path, native=native)
+        except ModelError as error:
+            raise self._in_its_own_words(error) from error
+
+    def _in_its_own_words(self, error: ModelError) -> ModelError:
+        """The error, with operators that the model itself has: what it names may be what they were taken apart into."""
+        kinds = sorted({node.op_type for node in nodes(self.source.model.graph)})
+        if not kinds or any(kind in str(error) for kind in kinds):
+            return error
+        shown = ", ".join(kinds[:_SHOWN]) + (f" and {len(kinds) - _SHOWN} more" if len(kinds) > _SHOWN else "")
+        return UnsupportedOperatorError(f"{error}; the model's own operators are {shown}", operator=kinds[0])
 
     def _save_bundle(self, path: Path, name: str, version: str) -> None:
         card = Card(
@@ -198,6 +219,7 @@ class Model:
         if self._measured:
             judged, inputs, evaluation = self._measured.judged, self._measured.inputs, self._measured.evaluation
         else:
+            check_batch(self.signature, where=self.source.where)
             inputs, evaluation = golden_inputs(None, self.signature, seed=0), None
             judged = judge_artifacts(
                 self._artifacts, self.signature, inputs, None, terms=Terms(budget=None, benchmark=False)

@@ -10,7 +10,7 @@ import onnx
 from converters.artifact import Artifact, kept_tflite, source_artifact
 from converters.data.open import read_class_names
 from converters.golden import golden_inputs
-from converters.graph.signature import Shapes
+from converters.graph.signature import Shapes, check_batch
 from converters.host import host_runtime
 from converters.importers import import_model
 from converters.pack import Card
@@ -119,7 +119,8 @@ def opened(model: object, opening: Opening) -> Iterator[Subject]:
 
 
 def of_artifacts(source: Source, artifacts: Sequence[Artifact], card: Card) -> Subject:
-    """A model that is in memory, with its files."""
+    """A model that is in memory, with its files. Raises as `check_batch`."""
+    check_batch(source.signature, where=source.where)
     entries = [Entry(one.variant(source.signature), one.path, one.size) for one in artifacts]
     return Subject(
         where="",

@@ -106,28 +106,38 @@ def read_signature(model: onnx.ModelProto, *, where: str) -> ModelSignature:
     """Read inputs and outputs off the graph. An axis without a size or name is named `{input}_{axis}` here.
 
     Raises:
-        ModelError: no inputs or outputs, or sizes that no machine has memory for.
-        NotYetSupportedError: a tensor type that has no array form here, or a fixed batch above 1.
+        ModelError: no outputs, or sizes that no machine has memory for.
+        NotYetSupportedError: a tensor type that has no array form here.
     """
-    inputs = graph_inputs(model.graph)
-    if not inputs or not model.graph.output:
-        raise ModelError(f"{where}: the graph has no inputs or no outputs, so there is nothing to run")
+    if not model.graph.output:
+        raise ModelError(f"{where}: the graph has no outputs, so there is nothing to run")
     return ModelSignature(
-        inputs=[_input(value, where) for value in inputs],
+        inputs=[_input(value, where) for value in graph_inputs(model.graph)],
         outputs=[_tensor(value, where) for value in model.graph.output],
     )
+
+
+def check_batch(signature: ModelSignature, *, where: str) -> None:
+    """Refuse what samples cannot be fed to one after another: the first axis of each input must be the batch.
+
+    Raises:
+        ModelError: no inputs.
+        NotYetSupportedError: an input without a batch, or with a fixed one above 1.
+    """
+    if not signature.inputs:
+        raise ModelError(f"{where}: the graph has no inputs, so there is nothing to run")
+    for spec in signature.inputs:
+        if not spec.shape or (isinstance(spec.shape[0], int) and spec.shape[0] != 1):
+            raise NotYetSupportedError(
+                f"not yet: {where}: input {spec.name!r} has shape {spec.shape}; its first axis must be the batch, "
+                "symbolic or 1: export the model with a dynamic batch"
+            )
 
 
 def _input(value: onnx.ValueInfoProto, where: str) -> TensorSpec:
     if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
         raise ModelError(f"{where}: input {value.name!r} has no shape, not even a rank: export the model with one")
-    spec = _tensor(value, where)
-    if not spec.shape or (isinstance(spec.shape[0], int) and spec.shape[0] != 1):
-        raise NotYetSupportedError(
-            f"not yet: {where}: input {spec.name!r} has shape {spec.shape}; its first axis must be the batch, "
-            "symbolic or 1: export the model with a dynamic batch"
-        )
-    return spec
+    return _tensor(value, where)
 
 
 def _tensor(value: onnx.ValueInfoProto, where: str) -> TensorSpec:

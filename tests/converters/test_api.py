@@ -90,6 +90,20 @@ def test_nothing_to_quantise_warns_and_gives_float() -> None:
     assert model.precision == "float32"
 
 
+def test_a_fixed_batch_is_loaded_and_run_and_nothing_that_feeds_samples_takes_it(tmp_path: Path) -> None:
+    model = le.load_model(models.conv_net(batch=4))
+    x = models.samples(4)["x"]
+    np.testing.assert_array_equal(model.predict(x), model.predict(np.concatenate([x, x]))[:4])
+    model.save(tmp_path / "m.onnx")
+    for refused in (
+        lambda: le.quantize_model(model),
+        lambda: le.benchmark(model),
+        lambda: model.save(tmp_path / "m.lep"),
+    ):
+        with pytest.raises(NotYetSupportedError, match="first axis must be the batch"):
+            refused()
+
+
 def test_save_refuses_what_it_cannot_write(conv_onnx: Path, tmp_path: Path) -> None:
     model = le.load_model(conv_onnx)
     with pytest.raises(NotYetSupportedError, match=r"not yet.*keras"):

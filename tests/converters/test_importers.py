@@ -67,10 +67,6 @@ def write_broken_graph(path: Path) -> None:
     path.write_bytes(net.SerializeToString())
 
 
-def write_fixed_batch(path: Path) -> None:
-    onnx.save(models.conv_net(batch=4), path)
-
-
 BAD: dict[str, tuple[Callable[[Path], object], type[LeptonError], str]] = {
     "absent": (lambda path: None, ModelError, "No such file"),
     "a folder": (lambda path: path.mkdir(), ModelError, "directory"),
@@ -85,7 +81,6 @@ BAD: dict[str, tuple[Callable[[Path], object], type[LeptonError], str]] = {
     "external weights outside": (write_escaping_weights, ModelError, "not in the model's folder"),
     "an unknown operator": (write_custom_operator, UnsupportedOperatorError, "'frob': operator 'Frobnicate'"),
     "an edge from nowhere": (write_broken_graph, ModelError, "not a valid ONNX model"),
-    "a fixed batch": (write_fixed_batch, NotYetSupportedError, "first axis must be the batch"),
 }  # fmt: skip
 
 
