@@ -4,7 +4,8 @@ import collections
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,23 +44,27 @@ def session(path: Path, *, threads: int = 1, optimised: Path | None = None) -> o
 
 def interleaved(files: Mapping[str, Path], inputs: dict[str, np.ndarray], *, rounds: int = ROUNDS) -> Times:
     """Time one inference of `inputs` per file, one thread, in ONNX Runtime."""
-    sessions = {name: session(path) for name, path in files.items()}
-    for one in sessions.values():
-        _run(one, inputs, WARM_UP)
-    slowest = max(statistics.median(_run(one, inputs, 3)) for one in sessions.values())
+    return rounds_of({name: partial(session(path).run, None, inputs) for name, path in files.items()}, rounds=rounds)
+
+
+def rounds_of(calls: Mapping[str, Callable[[], object]], *, rounds: int = ROUNDS) -> Times:
+    """Time calls in turn, round after round."""
+    for call in calls.values():
+        _run(call, WARM_UP)
+    slowest = max(statistics.median(_run(call, 3)) for call in calls.values())
     count = max(FEWEST, int(ROUND_S * 1000 / slowest))
-    ms: dict[str, list[float]] = {name: [] for name in sessions}
+    ms: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
-        for name, one in sessions.items():
-            ms[name].append(statistics.median(_run(one, inputs, count)))
+        for name, call in calls.items():
+            ms[name].append(statistics.median(_run(call, count)))
     return Times(ms)
 
 
-def _run(one: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray], count: int) -> list[float]:
+def _run(call: Callable[[], object], count: int) -> list[float]:
     times = []
     for _ in range(count):
         start = time.perf_counter()
-        one.run(None, inputs)
+        call()
         times.append((time.perf_counter() - start) * 1000)
     return times
 
