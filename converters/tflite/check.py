@@ -50,8 +50,10 @@ def _problems(model: TfliteModel, runtime: str) -> Iterator[str]:
 
 
 def _subgraph_problems(subgraph: Subgraph, runtime: str) -> Iterator[str]:
-    for tensor in subgraph.tensors:
-        yield from (f"tensor {tensor.name!r} has {problem}" for problem in tensor_problems(tensor))
+    tensors = [f"tensor {one.name!r} has {problem}" for one in subgraph.tensors for problem in tensor_problems(one)]
+    yield from tensors
+    if tensors:
+        return
     for index, operator in enumerate(subgraph.operators):
         use = Use.of(operator, subgraph.tensors)
         for problem in (*_version_problems(use, runtime), *scale_problems(use), *shape_problems(use)):

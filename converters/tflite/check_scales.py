@@ -99,7 +99,7 @@ def tensor_problems(tensor: Tensor) -> Iterator[str]:
     scales = tensor.quantization
     if scales is None:
         return
-    if len(scales.scale) != len(scales.zero_point):
+    if not len(scales.scale) == len(scales.zero_point) > 0:
         yield f"{len(scales.scale)} scales and {len(scales.zero_point)} zero points"
     if not (np.isfinite(scales.scale).all() and (scales.scale > 0).all()):
         yield "a scale that is no positive number"

@@ -14,6 +14,8 @@ from converters.tflite.use import Use
 
 Sizes = tuple[int, ...]
 _OPEN = -1
+_MOST = 16
+"""More axes than any tensor has (8), twice for paddings."""
 
 
 class _DisagreeError(Exception):
@@ -64,11 +66,17 @@ def _shape(use: Use, index: int, rank: int | None = None) -> Sizes:
     return found
 
 
-def _constant(use: Use, index: int) -> list[int]:
-    data = use.constant(index)
-    if data is None:
+def _constant(use: Use, index: int, count: int | None = None) -> list[int]:
+    tensor = use.input(index)
+    if tensor is None or tensor.data is None:
         raise _UnknownError
-    return [int(one) for one in data.reshape(-1).tolist()]
+    # Looked at before it is read: a damaged file may name its weights here.
+    found = math.prod(tensor.shape)
+    if tensor.dtype not in {"int32", "int64"} or found > _MOST or (count is not None and found != count):
+        wanted = f"{count} integers" if count is not None else f"at most {_MOST} integers"
+        raise _DisagreeError(f"{tensor.name!r} has {found} elements of {tensor.dtype}, the kernel takes {wanted}")
+    data = use.constant(index)
+    return [] if data is None else [int(one) for one in data.reshape(-1).tolist()]
 
 
 def _axis(axis: int, rank: int) -> int:
@@ -204,7 +212,7 @@ def _transposed_convolution(use: Use) -> Sizes:
     if _OPEN != shape[3] != weights[3]:
         raise _DisagreeError(f"weights for {weights[3]} channels, given {shape[3]}")
     _biased(use, 3, weights[0])
-    return tuple(_constant(use, 0))
+    return tuple(_constant(use, 0, 4))
 
 
 def _product(use: Use) -> Sizes:
@@ -245,7 +253,7 @@ def _unpack(use: Use) -> Sizes:
 
 def _split(use: Use) -> Sizes:
     shape, count = _shape(use, 1), _positive(use, "num_splits")[0]
-    axis = _axis(_constant(use, 0)[0], len(shape))
+    axis = _axis(_constant(use, 0, 1)[0], len(shape))
     if count != len(use.outputs) or (shape[axis] != _OPEN and shape[axis] % count):
         raise _DisagreeError(f"{count} equal parts of {shape[axis]} as {len(use.outputs)} outputs")
     return (*shape[:axis], _OPEN if shape[axis] == _OPEN else shape[axis] // count, *shape[axis + 1 :])
@@ -262,7 +270,7 @@ def _gather(use: Use) -> Sizes:
 
 def _expand_dims(use: Use) -> Sizes:
     shape = _shape(use, 0)
-    axis = _axis(_constant(use, 1)[0], len(shape) + 1)
+    axis = _axis(_constant(use, 1, 1)[0], len(shape) + 1)
     return (*shape[:axis], 1, *shape[axis:])
 
 
@@ -288,7 +296,7 @@ def _padded(use: Use) -> Sizes:
 
 
 def _resized(use: Use) -> Sizes:
-    shape, size = _shape(use, 0, 4), _constant(use, 1)
+    shape, size = _shape(use, 0, 4), _constant(use, 1, 2)
     return (shape[0], *size, shape[3])
 
 
