@@ -7,7 +7,7 @@ are loaded once: what is deployed later is seen by the next `Agent`.
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -41,24 +41,25 @@ Inputs = Array | Mapping[str, Array]
 class Agent:
     """The models of a bundle or of a device, answering in this process. May be used from several threads."""
 
-    def __init__(self, path: str | Path, *, limits: Limits | None = None) -> None:
+    def __init__(self, path: str | Path, *, limits: Limits | None = None, runtimes: Collection[str] = ()) -> None:
         """Load the models at `path`.
 
         Args:
             path: a .lep file, an unpacked bundle, or the state folder of an agent.
             limits: of a bundle: how many variants to measure, on how many threads, with how much memory.
+            runtimes: of a bundle: those that may be used, by name; none: all that are installed.
 
         Raises:
             BundleError: no valid bundle.
             RuntimeUnavailableError: no variant of the bundle can run here.
             SelfTestError: none computes what it should.
-            UsageError: neither a bundle nor a state folder.
+            UsageError: neither a bundle nor a state folder, or no runtime has such a name.
         """
         path = Path(path)
         if path.is_dir() and not (path / MANIFEST).exists():
             models = _committed_models(path)
         else:
-            models = [choose(Bundle.open(path), limits=limits or Limits())]
+            models = [choose(Bundle.open(path), limits=limits or Limits(), runtimes=runtimes)]
         self._models = {model.manifest.name: model for model in models}
 
     @property
@@ -119,15 +120,20 @@ class Agent:
         self.close()
 
 
-def choose(bundle: Bundle, *, limits: Limits) -> ServedModel:
+def choose(bundle: Bundle, *, limits: Limits, runtimes: Collection[str] = ()) -> ServedModel:
     """Measure the bundle's candidates on this machine and keep the fastest that passes, as a device does. Blocking.
+
+    Args:
+        bundle: of which a variant is chosen.
+        limits: as of a deployment.
+        runtimes: that may be used, by name; none: all that are installed.
 
     Raises:
         RuntimeUnavailableError: no variant can run here.
         SelfTestError: none passes.
         HashMismatchError, BundleError: a file is not what the manifest names.
     """
-    device = device_of(probe(Path(tempfile.gettempdir()), {}))
+    device = device_of(probe(Path(tempfile.gettempdir()), {}, only=runtimes))
     able = candidates(bundle.manifest, device, limits=limits)
     if not able:
         reasons = obstacles(bundle.manifest, device, limits=limits)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -294,10 +294,12 @@ class RunningAgent:
 
 
 @asynccontextmanager
-async def running_agent(enrolment: Enrolment, state: Path, *, pace: Pace = FAST) -> AsyncIterator[RunningAgent]:
+async def running_agent(
+    enrolment: Enrolment, state: Path, *, pace: Pace = FAST, runtimes: Collection[str] = ()
+) -> AsyncIterator[RunningAgent]:
     """Run the agent until the block ends, then stop it in order."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    options = agent.Options(state=state, port=0, pace=pace)
+    options = agent.Options(state=state, port=0, pace=pace, runtimes=frozenset(runtimes))
     task = asyncio.create_task(agent.run(enrolment, options, lambda told: ready.set_result(told.http)))
     await asyncio.wait([ready, task], return_when=asyncio.FIRST_COMPLETED)
     if task.done():

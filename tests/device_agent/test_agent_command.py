@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,21 @@ def test_the_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["doctor", "--state", str(tmp_path)])
     assert result.exit_code == 1
     assert "BAD broker: unknown" in result.stdout
+    assert f"onnxruntime {version('onnxruntime')} (CPU)" in result.stdout
     assert "1 of 3 checks failed" in result.stderr
+
+
+def test_the_doctor_says_how_to_get_a_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("device_agent.info.installed", dict)
+    result = CliRunner().invoke(command, ["doctor", "--state", str(tmp_path)])
+    assert "BAD runtimes: none; not here: litert (pip install 'lepton-edge[agent]'), onnxruntime (pip" in result.stdout
+
+
+def test_a_runtime_that_nobody_knows_is_wrong_usage(tmp_path: Path, ticket: Path) -> None:
+    words = ["run", str(ticket), "--state", str(tmp_path / "state"), "--runtime", "abacus"]
+    result = CliRunner().invoke(command, words)
+    assert result.exit_code == 2
+    assert "no runtime is called abacus" in result.stderr
 
 
 def test_status_without_a_state_folder_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

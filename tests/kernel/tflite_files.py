@@ -71,3 +71,21 @@ def quantised(path: Path, *, scale: float, zero_point: int) -> Path:
     graph = Subgraph("main", tensors, [Operator("RELU", (0,), (1,), version=2)], (0,), (1,))
     write_file(TfliteModel([graph]), path)
     return path
+
+
+def chained(path: Path, layers: list[np.ndarray]) -> Path:
+    """y = x @ layers[0] @ layers[1] ..., float32, with an open batch."""
+    sizes = [layers[0].shape[0], *(layer.shape[1] for layer in layers)]
+    names = ["x", *(f"h{number}" for number in range(1, len(layers))), "y"]
+    tensors = [
+        Tensor(name, (1, size), "float32", signature=(-1, size)) for name, size in zip(names, sizes, strict=True)
+    ]
+    for number, layer in enumerate(layers):
+        tensors.append(Tensor(f"w{number}", layer.T.shape, "float32", data=np.ascontiguousarray(layer.T)))
+        tensors.append(Tensor(f"b{number}", layer.shape[1:], "float32", data=np.zeros(layer.shape[1], np.float32)))
+    operators = [
+        Operator("FULLY_CONNECTED", (number, len(names) + 2 * number, len(names) + 2 * number + 1), (number + 1,))
+        for number in range(len(layers))
+    ]
+    write_file(TfliteModel([Subgraph("main", tensors, operators, (0,), (len(layers),))]), path)
+    return path
