@@ -13,6 +13,8 @@ TYPICAL_SIZE = 64
 """Stands for an axis of unknown size (the length of a text, say); the batch is 1."""
 STEM_CHANNELS = 4
 """With so few input channels runtimes take other kernels, which cannot fill their vectors."""
+WIDE_WINDOW = 25
+"""Larger windows of depthwise convolutions have kernels that go through the window in several passes."""
 VECTOR = 16
 """Channels that are no multiple of this leave kernels a rest that they compute one by one."""
 _FREE = {"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
@@ -36,12 +38,13 @@ class OperatorCost(Record, frozen=True, kw_only=True):
 
 
 class Edges(Record, frozen=True, kw_only=True):
-    """Nanoseconds an element.
+    """Nanoseconds: fixed + those of each element.
 
     quantize, dequantize: a change of form. relayout: what it costs more beside an operator on images, because the
-    runtime has another memory layout for each form there.
+    runtime has another memory layout for each form there. fixed: of a call.
     """
 
+    fixed: float = 0.0
     quantize: float = 0.0
     dequantize: float = 0.0
     relayout: float = 0.0
@@ -49,6 +52,10 @@ class Edges(Record, frozen=True, kw_only=True):
 
 SPATIAL = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize"})
 """Operators for which runtimes prefer a memory layout of their own."""
+
+
+MARKS = frozenset({"border", "linear", "ragged", "wide"})
+"""What a kind may end with, one mark behind the other: slower kernels, which not every table tells apart."""
 
 
 def kind(unit: Unit) -> str:
@@ -60,6 +67,8 @@ def kind(unit: Unit) -> str:
         return "MatMul.dynamic"
     if node.op_type == "Mul" and len({str(value.shape) for value in unit.data}) > 1:
         return "Mul.channel"
+    if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") != "nearest":
+        return "Resize.linear"
     if node.op_type == "MaxPool" and not _between_convolutions(unit):
         return "MaxPool.border"
     return node.op_type
@@ -83,7 +92,8 @@ def _conv_kind(node: ir.Node) -> str:
         return "stem"
     plain = "depthwise" if group > 1 else "pointwise" if math.prod(window) == 1 else "dense"
     even = channels % VECTOR == 0 and (group > 1 or inputs % VECTOR == 0)
-    return plain if even else f"{plain}.ragged"
+    wide = group > 1 and math.prod(window) > WIDE_WINDOW
+    return plain + ("" if even else ".ragged") + (".wide" if wide else "")
 
 
 class Sizes:

@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Literal
 
-from converters.quantize.cost import Edges, OperatorCost
+from converters.quantize.cost import MARKS, Edges, OperatorCost
 from lepton_edge.cpu import this_cpu
 from lepton_edge.errors import ModelError
 from lepton_edge.typed import Record, decode
@@ -61,9 +61,9 @@ class Profile(Record, frozen=True, kw_only=True):
     v: int = 1
 
     def entry(self, kind: str) -> OperatorCost | None:
-        """What a kind costs; a ragged or border one that was not measured costs what the plain one does."""
+        """What a kind costs; one with a mark that was not measured costs what the plain one does."""
         plain, _, last = kind.rpartition(".")
-        return self.operators.get(kind) or (self.operators.get(plain) if last in {"ragged", "border"} else None)
+        return self.operators.get(kind) or (self.entry(plain) if last in MARKS else None)
 
 
 _FOLDER = resources.files("converters.quantize").joinpath("profile_data")
@@ -102,6 +102,15 @@ ARM64 = load_profile("ort-arm64")
 _TFLITE = ("litert-xnnpack", "litert-builtin", "tflite-runtime-2.14")
 STATIC = (X86_VNNI, X86_AVX2, ARM64, *(load_profile(name) for name in _TFLITE if _is_shipped(name)))
 """The profiles of static int8, the preferred one of each format first."""
+
+
+def spare(profile: Profile) -> bool:
+    """Whether another profile's files run on its devices too, so that its own would be near-duplicates.
+
+    Of a TFLite runtime's kernel sets the first one serves wherever it is built in, which is nearly everywhere.
+    """
+    first = next((one for one in STATIC if one.runtime == profile.runtime), profile)
+    return profile.format == "tflite" and profile in STATIC and profile != first
 
 
 def runs_right(profile: Profile, *, flags: frozenset[str], machine: str) -> bool:
