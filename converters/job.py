@@ -108,6 +108,7 @@ class Measured:
             found.append(
                 f"int8 does not pay on this kind of CPU: float serves here, {', '.join(elsewhere)} on other kinds"
             )
+        found += [f"{one.name}: {one.proof.note}" for one in self.quantised if one.verdict.kept and one.proof.note]
         if self.evaluation is None:
             why = "no data were given" if request.data is None else "evaluation was switched off"
             return [*found, f"no promise on the accuracy of {', '.join(kept)}: {why}"] if kept else found
@@ -186,7 +187,7 @@ def measure(
     metric = _metric(source.signature, samples.evaluation, request, card) if samples.evaluation else None
     if samples.calibration and request.precision == "8":
         note(f"calibrating on {len(samples.calibration)} samples")
-    how = How(request.precision, request.method, request.state, request.formats, keep_graphs)
+    how = How(request.precision, request.method, request.state, request.formats, keep_graphs, request.keep_all)
     # Handed over, so that the weights go as soon as the canonical graph has its own.
     owned, source = [source], source.light()
     made = make_artifacts(owned.pop(), samples.calibration, folder, how=how, progress=progress)

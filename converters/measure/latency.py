@@ -14,7 +14,7 @@ from lepton_edge.runtimes import Session, runtimes
 WARM_UP = 5
 MIN_ROUNDS = 20
 MAX_ROUNDS = 400
-BUDGET_S = 3.0
+BUDGET_S = 2.0
 
 
 def measure_latency(

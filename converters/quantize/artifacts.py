@@ -41,6 +41,7 @@ from converters.quantize.profiles import (
     host_flags,
     runs_right,
     saturates,
+    spare,
 )
 from converters.quantize.units import find_units
 from converters.source import Source
@@ -65,6 +66,7 @@ class How:
         state: input by the output of the step before, for a model that is fed its own state.
         formats: of the files.
         keep_graphs: keep what TFLite files are written from, so that they can be written in another layout.
+        keep_all: make files too that a bundle can do without.
     """
 
     precision: str = "8"
@@ -72,9 +74,11 @@ class How:
     state: Mapping[str, str] = field(default_factory=dict)
     formats: Sequence[str] = ("onnx",)
     keep_graphs: bool = False
+    keep_all: bool = False
 
     def wants(self, profile: Profile) -> bool:
-        return profile.format in self.formats
+        """Whether files for a profile are made."""
+        return profile.format in self.formats and (self.keep_all or not spare(profile))
 
 
 class Made(NamedTuple):

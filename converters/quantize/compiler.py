@@ -13,7 +13,7 @@ from converters.quantize.constraints import Constraints
 from converters.quantize.deviation import Deviation
 from converters.quantize.encodings import Encodings, choose_encodings
 from converters.quantize.nodata import store_weights
-from converters.quantize.plan import PAYS, Plan, plan
+from converters.quantize.plan import Plan, plan
 from converters.quantize.profiles import Profile
 from converters.quantize.qdq import write_qdq
 from converters.quantize.units import constant, find_units
@@ -76,10 +76,10 @@ class Compiler:
         return write_qdq(self.model, made, self._known)
 
     def artifacts(self, constraints: Constraints, folder: Path) -> list[Artifact]:
-        """Write the file of every profile that gains from int8 at all, and from a file of its own."""
-        plans = _worth_a_file([self.plan(profile, constraints) for profile in self.profiles])
+        """Write the file of every profile that gains from int8 at all."""
+        plans = [self.plan(profile, constraints) for profile in self.profiles]
         self.left_out.clear()
-        written = [artifact for made in plans if (artifact := self._tried(made, folder))]
+        written = [artifact for made in plans if made.pays and (artifact := self._tried(made, folder))]
         self._known.forget()
         return written
 
@@ -124,18 +124,6 @@ class Compiler:
             store_weights(model, keep=_kept(made), known=self._known)
         artifact = write_artifact(model, made.profile, "int8", folder, keep_graph=self._keep_graphs)
         return replace(artifact, int8_macs=made.int8_share, notes=_notes(made))
-
-
-def _worth_a_file(plans: Sequence[Plan]) -> list[Plan]:
-    """Those that pay; for a runtime that has a file already, those that would be faster there by as much again."""
-    found: list[Plan] = []
-    for made in plans:
-        runtime, format_ = made.profile.runtime, made.profile.format
-        known = [one for one in found if format_ == "tflite" and one.profile.runtime == runtime]
-        spent = min((replace(one, profile=made.profile).cost() for one in known), default=None)
-        if made.pays and (spent is None or made.cost() < (1 - PAYS) * spent):
-            found.append(made)
-    return found
 
 
 def _kept(made: Plan) -> set[str]:
