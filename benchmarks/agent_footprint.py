@@ -1,6 +1,7 @@
 """What the agent costs a device: a clean environment with the extras `agent` and `ort`, and the demo's digit model.
 
-Prints a table and ends with status 1 where a library that the agent must not need was installed or imported.
+Each runtime is measured in a process of its own. Prints tables and ends with status 1 where a library that the agent
+must not need was installed or imported.
 """
 
 import json
@@ -16,6 +17,8 @@ ROOT = Path(__file__).parent.parent
 PARTS = ("lepton_edge", "converters", "device_agent", "fleet", "pyproject.toml", "README.md", "LICENSE")
 FORBIDDEN = ("onnx", "onnx_ir", "torch", "sqlalchemy")
 IMPORTS = 5
+STEPS = (("agent", "extra agent"), ("agent,ort", "extras agent and ort"))
+"""What is installed one after the other into the same environment."""
 
 MEASURE = """
 import json, sys, time
@@ -29,19 +32,21 @@ out["import_s"], out["imported"] = time.perf_counter() - start, rss()
 """
 SERVE = """
 import asyncio
-import numpy as np
 from device_agent.local import choose
 from device_agent.serve.engine import Engine
 from device_agent.serve.http import serve
 from lepton_edge.bundle import Bundle
+from lepton_edge.runtimes import runtimes
 from lepton_edge.wire.goal import Limits
 
 async def main():
-    engine = Engine()
+    engine, name = Engine(), sys.argv[2]
     async with await serve(engine, host="127.0.0.1", port=0, socket=None):
         out["listening"] = rss()
+        runtimes()[name].providers()
+        out["library"] = rss()
         bundle = Bundle.open(sys.argv[1])
-        model = choose(bundle, limits=Limits())
+        model = choose(bundle, limits=Limits(), runtimes=[name])
         engine.install(model)
         inputs = {name: array[:1] for name, array in bundle.golden().inputs.items()}
         for _ in range(200):
@@ -57,34 +62,57 @@ print(json.dumps(out))
 """
 
 
+WHICH = """
+import json, sys
+from lepton_edge.bundle import Bundle
+from lepton_edge.runtimes import installed
+wanted = {variant.runtime for variant in Bundle.open(sys.argv[1]).manifest.variants}
+print(json.dumps({name: runtime.version() for name, runtime in installed().items() if name in wanted}))
+"""
+"""The runtimes of the environment that the bundle has something for."""
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="footprint-") as name:
         folder = Path(name)
         bundle = _bundle(folder)
-        python, bare = _environment(folder)
-        size = _size(folder / "venv") - bare
+        python, sizes = _environment(folder)
         times = [_run(python, MEASURE + REPORT)["import_s"] for _ in range(IMPORTS)]
-        found = _run(python, MEASURE + SERVE + REPORT, str(bundle))
+        found = {
+            f"{runtime} {version}": _run(python, MEASURE + SERVE + REPORT, str(bundle), runtime)
+            for runtime, version in sorted(_run(python, WHICH, str(bundle)).items())
+        }
         installed = _installed(python)
         model_bytes = bundle.stat().st_size
     print(f"Python {platform.python_version()}, {platform.machine()}; installed: {', '.join(installed)}\n")
-    rows = [
-        ("installed size, all of it", f"{size / 1e6:.1f} MB"),
-        (f"import of the agent, median of {IMPORTS}", f"{statistics.median(times):.2f} s"),
-        ("RSS, Python alone", f"{found['bare'] / 1e6:.1f} MB"),
-        ("RSS, agent imported", f"{found['imported'] / 1e6:.1f} MB"),
-        ("RSS, endpoint listening", f"{found['listening'] / 1e6:.1f} MB"),
-        (f"RSS, serving the demo's {found['variant']} after 200 requests", f"{found['serving'] / 1e6:.1f} MB"),
-        ("that variant's p50 / p99, 1 thread", f"{found['p50_ms']:.3f} / {found['p99_ms']:.3f} ms"),
-        ("the demo's bundle, all variants", f"{model_bytes / 1e6:.2f} MB"),
-    ]
     print("| what | measured |\n|---|---|")
-    for row in rows:
-        print("| {} | {} |".format(*row))
-    heavy = [*found["forbidden"], *(package for package in installed if package.partition(" ")[0] in FORBIDDEN)]
+    for step, size in sizes.items():
+        print(f"| installed size, {step} | {size / 1e6:.1f} MB |")
+    print(f"| import of the agent, median of {IMPORTS} | {statistics.median(times):.2f} s |")
+    print(f"| the demo's bundle, all variants | {model_bytes / 1e6:.2f} MB |")
+    _print_runtimes(found)
+    forbidden = {module for one in found.values() for module in one["forbidden"]}
+    heavy = [*sorted(forbidden), *(package for package in installed if package.partition(" ")[0] in FORBIDDEN)]
     print(f"\nimported or installed of {', '.join(FORBIDDEN)}: {', '.join(heavy) or 'none'}")
     if heavy:
         raise SystemExit(1)
+
+
+def _print_runtimes(found: dict[str, dict[str, object]]) -> None:
+    """One column a runtime."""
+    memory = {
+        "bare": "RSS, Python alone",
+        "imported": "RSS, agent imported",
+        "listening": "RSS, endpoint listening",
+        "library": "RSS, runtime loaded",
+        "serving": "RSS, serving the demo's model after 200 requests",
+    }
+    print(f"\n| what | {' | '.join(found)} |\n|---|{'---|' * len(found)}")
+    for key, what in memory.items():
+        print(f"| {what} | {' | '.join(f'{one[key] / 1e6:.1f} MB' for one in found.values())} |")
+    print(f"| the variant | {' | '.join(str(one['variant']) for one in found.values())} |")
+    speeds = [f"{one['p50_ms']:.3f} / {one['p99_ms']:.3f} ms" for one in found.values()]
+    print(f"| its p50 / p99, 1 thread | {' | '.join(speeds)} |")
 
 
 def _bundle(folder: Path) -> Path:
@@ -101,8 +129,8 @@ def _bundle(folder: Path) -> Path:
     return folder / "digits.lep"
 
 
-def _environment(folder: Path) -> tuple[Path, int]:
-    """A clean environment with the agent in it; returns its Python, and the bytes that it had before."""
+def _environment(folder: Path) -> tuple[Path, dict[str, int]]:
+    """A clean environment with the agent in it; returns its Python, and the bytes that it grew to by each step."""
     source, venv = folder / "source", folder / "venv"
     source.mkdir()
     for part in PARTS:
@@ -114,8 +142,11 @@ def _environment(folder: Path) -> tuple[Path, int]:
     bare = _size(venv)
     python = venv / "bin" / "python"
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", "install"]
-    subprocess.run([*pip, f"{source}[agent,ort]"], check=True)
-    return python, bare
+    sizes = {}
+    for extras, step in STEPS:
+        subprocess.run([*pip, f"{source}[{extras}]"], check=True)
+        sizes[step] = _size(venv) - bare
+    return python, sizes
 
 
 def _size(folder: Path) -> int:
