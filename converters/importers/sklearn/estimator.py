@@ -23,11 +23,13 @@ from converters.importers.sklearn.classes import classes_of, needs_index, parts_
 from converters.importers.sklearn.export import arrange, as_two_columns, declare, export, reshape, undeclared
 from converters.importers.sklearn.samples import samples
 from converters.ort import ERRORS, PROVIDERS, first_line, options
-from converters.source import Source
+from converters.source import Reference, Source
 from lepton_edge.bundle.binding import Array, Arrays
 from lepton_edge.errors import ModelError, NotYetSupportedError
 
 _PACKAGES = {"sklearn": "scikit-learn", "skl2onnx": "skl2onnx", "skops": "skops", "joblib": "joblib"}
+_MISSING = 0.3
+"""Of the features that are tried as missing."""
 _NAMED = 12
 """Classes or columns that a note lists."""
 
@@ -85,7 +87,7 @@ def import_estimator(
     settled = Settled(estimator, answers, where, _runner(data, where))
     source = replace(source, reference=settled, notes=[*notes, *_notes(given, labels, where)])
     check_import(source, samples(estimator, features))
-    return source
+    return replace(source, notes=[*source.notes, *_note_on_missing(source, estimator, features)])
 
 
 def need(what: str, package: str) -> None:
@@ -199,6 +201,28 @@ def _notes(estimator: Any, labels: Array | None, where: str) -> list[str]:
             f"{where}: the columns of {INPUT!r} are, in this order, {_listed([str(name) for name in columns])}"
         )
     return found
+
+
+def _note_on_missing(source: Source, estimator: Any, features: int) -> list[str]:
+    """What to know of missing values, where the estimator takes them: skl2onnx's trees send them all one way."""
+    first = next(samples(estimator, features))[INPUT].copy()
+    first[np.random.default_rng(0).random(first.shape) < _MISSING] = np.nan
+    batch = {INPUT: first}
+    if source.reference is None or not _takes_missing(source.reference, batch):
+        return []
+    try:
+        check_import(source, [batch])
+    except ModelError:
+        what = "for missing values (NaN) the graph answers otherwise than the estimator"
+        return [f"{source.where}: {what}: fill them in first, or fit it behind a SimpleImputer"]
+    return []
+
+
+def _takes_missing(reference: Reference, batch: Arrays) -> bool:
+    try:
+        return bool(reference(batch))
+    except ModelError:
+        return False
 
 
 def _listed(names: Sequence[str]) -> str:
