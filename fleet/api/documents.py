@@ -56,7 +56,10 @@ class RolloutRequest(Record, frozen=True, kw_only=True):
 
 
 class RolloutDevice(Record, frozen=True, kw_only=True):
-    """One device of a rollout; the figures are of the variant that it chose, None before it has."""
+    """One device of a rollout; the figures are of the variant that it chose, None before it has.
+
+    why: the device's reason for its choice.
+    """
 
     id: str
     state: str
@@ -69,6 +72,7 @@ class RolloutDevice(Record, frozen=True, kw_only=True):
     progress: float
     fetched_bytes: int
     status: str
+    why: str = ""
 
 
 class Rollout(Record, frozen=True, kw_only=True):

@@ -48,6 +48,7 @@ def _rollout_device(session: Session, row: RolloutDeviceRow) -> RolloutDevice:
         progress=row.progress,
         fetched_bytes=choice.fetched if choice else 0,
         status=device.status,
+        why=choice.reason if choice else "",
     )
 
 
