@@ -81,6 +81,10 @@ class Builder:
     def reshape(self, source: int, made: int) -> None:
         """Read one tensor with the shape of another."""
         sizes = self.sizes(made)
+        if not sizes:
+            # An empty shape would be a constant without bytes, which runtimes take for one that somebody computes.
+            self.operator("SQUEEZE", (source,), (made,))
+            return
         opened = [size for size in sizes if isinstance(size, str)]
         if len(opened) <= 1:
             shape = [OPEN if isinstance(size, str) else size for size in sizes]
@@ -98,7 +102,7 @@ class Builder:
         given = self._shapes.get(source)
         if given is None:
             given = self._shapes[source] = self.tensor("shape", (len(known),), "int32")
-            self.operator("SHAPE", (source,), (given,), {"out_type": "INT32"})
+            self.operator("SHAPE", (source,), (given,), {"out_type": "int32"})
         constants = [size for size in sizes if isinstance(size, int)] + [OPEN]
         both = self.tensor("shape", (len(known) + len(constants),), "int32")
         joined = (given, self.numbers(np.array(constants, np.int32)))
