@@ -16,6 +16,7 @@ from converters.pack import Card
 from converters.request import (
     AUTO,
     DEFAULT_BUDGET,
+    FORMATS,
     Request,
     check_precision,
     check_terms,
@@ -63,7 +64,7 @@ def quantize_model(
     seed: int = 0,
     method: str = AUTO,
     state: Mapping[str, str] | None = None,
-    formats: Sequence[str] = ("onnx",),
+    formats: Sequence[str] = FORMATS,
     progress: Progress = quiet,
 ) -> Model:
     """Make a model int8 or float16.

@@ -20,6 +20,7 @@ from converters.workspace import Workspace, disk_full_named
 from converters.write.runtimes import min_runtime
 from lepton_edge.bundle import Bundle
 from lepton_edge.bundle.manifest import TensorSpec, Variant
+from lepton_edge.errors import NotYetSupportedError, UnsupportedOperatorError
 from lepton_edge.typed import Record
 
 _LARGEST = 5
@@ -96,10 +97,10 @@ class Facts(Record, frozen=True, kw_only=True):
 
 
 class VariantFacts(Record, frozen=True, kw_only=True):
-    """A variant as the manifest describes it, and its file."""
+    """A variant as the manifest describes it, and its file; facts: None for one that cannot be read as a graph."""
 
     variant: Variant
-    facts: Facts
+    facts: Facts | None
 
 
 class Inspection(Record, frozen=True, kw_only=True):
@@ -135,9 +136,16 @@ def _inspect_bundle(bundle: Bundle, path: Path) -> Inspection:
     found = []
     with Workspace() as workspace, disk_full_named(workspace.path):
         for variant in sorted(manifest.variants, key=lambda one: one.rank):
-            facts = describe(import_model(bundle.extract(variant.file, workspace.path / variant.file)))
-            found.append(VariantFacts(variant=variant, facts=facts))
+            file = bundle.extract(variant.file, workspace.path / variant.file)
+            found.append(VariantFacts(variant=variant, facts=_facts_of(file)))
     return Inspection(where=str(path), name=manifest.name, version=manifest.version, model=None, variants=found)
+
+
+def _facts_of(file: Path) -> Facts | None:
+    try:
+        return describe(import_model(file))
+    except (NotYetSupportedError, UnsupportedOperatorError):
+        return None
 
 
 def describe(source: Source, *, kept_float: Sequence[str] = ()) -> Facts:

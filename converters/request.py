@@ -56,7 +56,7 @@ class Request:
     metric: str | None = None
     budget: float = DEFAULT_BUDGET
     precision: str = "8"
-    formats: Sequence[str] = ("onnx",)
+    formats: Sequence[str] = FORMATS
     shapes: Shapes = field(default_factory=dict)
     name: str = ""
     version: str = DEFAULT_VERSION

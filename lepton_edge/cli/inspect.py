@@ -49,7 +49,7 @@ def _variant(one: "VariantFacts") -> list[str]:
     if variant.isa:
         facts.append("needs " + " and ".join("|".join(flags) for flags in variant.isa))
     lines = [printable(f"variant {variant.name}: {', '.join(facts)}")]
-    return [*lines, *_model(one.facts)]
+    return [*lines, *(_model(one.facts) if one.facts else [f"  {variant.format}: cannot be shown as a graph"])]
 
 
 def _model(facts: "Facts") -> list[str]:

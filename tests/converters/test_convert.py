@@ -47,7 +47,8 @@ def cli(*arguments: object) -> Result:
 
 def test_demo_model_is_a_quarter_of_its_size_and_keeps_its_accuracy(converted: Converted) -> None:
     outcome, _, _ = converted
-    for one in outcome.variants[1:]:
+    assert {one.format for one in outcome.variants} == {"onnx", "tflite"}
+    for one in outcome.variants[2:]:
         assert one.kept
         assert one.bytes <= 0.30 * outcome.source.bytes
         assert one.drop is not None
@@ -133,14 +134,15 @@ def test_nothing_to_quantise_keeps_float_and_says_so(tmp_path: Path) -> None:
     assert document["kept"] is True
     assert "float alone is kept: nothing to quantise" in document["reason"]
     assert "float alone is kept" in done.stderr
-    assert [one.name for one in Bundle.open(tmp_path / "out.lep").verify().manifest.variants] == ["float32-onnx"]
+    variants = Bundle.open(tmp_path / "out.lep").verify().manifest.variants
+    assert {one.name for one in variants} == {"float32-onnx", "float32-tflite"}
 
 
 def test_int8_that_is_not_faster_here_leaves_float_alone(
     digits_onnx: Path, held_out: digits.Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow_int8(sessions: dict[str, object], *_: object, **__: object) -> dict[str, list[float]]:
-        return {name: [1e-3 if name == "float32-onnx" else 2e-3] * 20 for name in sessions}
+        return {name: [1e-3 if "float32" in name else 2e-3] * 20 for name in sessions}
 
     monkeypatch.setattr(judging, "measure_latency", slow_int8)
     monkeypatch.setattr(judged, "host_flags", lambda: (frozenset({"avx2", "avx512_vnni"}), "x86_64"))
@@ -148,23 +150,27 @@ def test_int8_that_is_not_faster_here_leaves_float_alone(
     request = Request(model=digits_onnx, out=tmp_path / "o.lep", data=samples, budget=100)
     outcome = convert(request)
     assert outcome.exit_status == 0
-    assert [one.name for one in outcome.variants if one.kept] == ["float32-onnx"]
-    assert "not faster than float here: 2.000 ms against 1.000 ms" in outcome.reason
+    assert [one.name for one in outcome.variants if one.kept] == ["float32-onnx", "float32-tflite"]
+    assert outcome.reason.count("not faster than float here: 2.000 ms against 1.000 ms") == 2
+    assert "int8-onnx-u8s8: " in outcome.reason
+    assert "int8-tflite: " in outcome.reason
     kept = convert(dataclasses.replace(request, keep_all=True))
     assert all(one.kept for one in kept.variants)
     ranks = {one.name: one.rank for one in Bundle.open(tmp_path / "o.lep").manifest.variants}
-    assert ranks["float32-onnx"] == 0
+    assert {ranks["float32-onnx"], ranks["float32-tflite"]} == {0, 1}
 
 
 def test_without_data_weights_alone_are_int8_and_nothing_is_promised(digits_onnx: Path, tmp_path: Path) -> None:
     done = cli(digits_onnx, "-o", tmp_path / "o.lep", "--json")
     assert done.exit_code == 0
     document = json.loads(done.stdout)
-    made = document["variants"][1]
-    assert (made["name"], made["precision"]) == ("int8-dynamic-onnx", "int8-dynamic")
-    assert made["bytes"] < 0.3 * document["source"]["bytes"]
     assert document["source"]["metric"] is None
-    assert made["drop"] is None
+    made = document["variants"][2:]
+    assert [one["name"] for one in made] == ["int8-dynamic-onnx", "int8-dynamic-tflite"]
+    for one in made:
+        assert one["precision"] == "int8-dynamic"
+        assert one["bytes"] < 0.3 * document["source"]["bytes"]
+        assert one["drop"] is None
     assert "no promise" in document["warnings"][0]
     assert "no promise" in done.stderr
     Bundle.open(tmp_path / "o.lep").verify()
@@ -210,8 +216,8 @@ def test_no_evaluate_calibrates_and_promises_nothing(conv_onnx: Path, tmp_path: 
     data = labelled(tmp_path / "d.npz", 20)
     outcome = convert(Request(model=conv_onnx, out=tmp_path / "o.lep", data=data, evaluate=False, benchmark=False))
     assert outcome.split.calibration == 20
-    assert outcome.variants[1].precision == "int8"
-    assert outcome.variants[1].drop is None
+    assert outcome.variants[2].precision == "int8"
+    assert outcome.variants[2].drop is None
     assert any("no promise" in text for text in outcome.warnings)
 
 
@@ -243,11 +249,12 @@ def test_precision_16_halves_the_file_and_makes_no_int8(digits_onnx: Path, digit
         "--no-benchmark", "--json",
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
-    plain, half = json.loads(done.stdout)["variants"]
-    assert (plain["precision"], half["precision"]) == ("float32", "float16")
-    assert half["bytes"] < 0.55 * plain["bytes"]
-    assert half["agreement"] > 0.99
-    assert half["kept"]
+    plain, lite, *halves = json.loads(done.stdout)["variants"]
+    assert [one["name"] for one in halves] == ["float16-onnx", "float16-tflite"]
+    for one, whole in zip(halves, (plain, lite), strict=True):
+        assert one["bytes"] < 0.55 * whole["bytes"]
+        assert one["agreement"] > 0.99
+        assert one["kept"]
 
 
 def test_json_alone_stands_on_stdout(conv_onnx: Path, tmp_path: Path) -> None:
@@ -346,7 +353,7 @@ def test_a_host_without_vnni_leaves_the_saturating_form_out(
         model=conv_onnx, out=tmp_path / "o.lep", data=labelled(tmp_path / "d.npz"), budget=100, benchmark=False
     )
     outcome = convert(request)
-    assert [one.profile for one in outcome.variants] == ["ort-float", X86_AVX2.name]
+    assert [one.profile for one in outcome.variants if one.format == "onnx"] == ["ort-float", X86_AVX2.name]
     assert any(X86_VNNI.variant in text and "no VNNI" in text for text in outcome.warnings)
 
 

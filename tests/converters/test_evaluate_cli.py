@@ -132,9 +132,11 @@ def test_python_takes_models_in_memory(conv_onnx: Path, digits_onnx: Path, held_
     assert (outcome.source.metric.name, outcome.source.metric.value) == ("agreement", 1.0)
     small = le.quantize_model(digits_onnx)
     found = le.evaluate(small, held_out.images[:50]).variants
-    assert [one.name for one in found] == ["float32-onnx", *(name for name in small.variants if "int8" in name)]
-    assert found[1].agreement is not None
-    assert found[1].agreement > 0.9
+    assert {one.name for one in found} == set(small.variants)
+    assert found[0].name == "float32-onnx"
+    for one in found[1:]:
+        assert one.agreement is not None
+        assert one.agreement > 0.9
     with pytest.raises(DataError, match="needs class labels"):
         le.evaluate(model, models.samples(15), metric="top1")
 

@@ -1,5 +1,6 @@
 """The golden test: right files pass on other threads and CPUs, and a file with one broken block does not."""
 
+import dataclasses
 import json
 import platform
 import shutil
@@ -20,6 +21,8 @@ from converters.importers import import_model
 from converters.outcome import Outcome
 from converters.quantize.profiles import FLOAT, host_flags, native_static
 from converters.request import Request
+from converters.tflite.pack import write_file
+from converters.tflite.parse import read_bytes
 from lepton_edge.bundle import Bundle
 from lepton_edge.bundle.golden import GOLDEN_COUNT, distance
 from lepton_edge.bundle.manifest import ModelSignature, TensorSpec, Variant
@@ -46,34 +49,55 @@ def distances(path: Path, threads: int, *wrapper: str) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
-def with_inverted_block(data: bytes, start: int) -> bytes:
-    """The sign of the weights in bytes start..start + 64 KiB inverted, counted over all weight matrices in turn."""
-    model = onnx.ModelProto.FromString(data)
-    position = 0
-    for tensor in model.graph.initializer:
-        weights = numpy_helper.to_array(tensor)
-        if weights.ndim < 2:
-            continue
-        flat = weights.reshape(-1).copy()
-        first = max(0, start - position) // flat.itemsize
-        last = max(0, start + BLOCK - position) // flat.itemsize
-        part = flat[first:last].astype(np.float64)
-        lowest, highest = (0, 255) if flat.dtype == np.uint8 else (-128, 127)
-        inverted = 256 - part if flat.dtype == np.uint8 else -part
-        flat[first:last] = inverted if flat.dtype == np.float32 else np.clip(inverted, lowest, highest)
-        tensor.CopyFrom(numpy_helper.from_array(flat.reshape(weights.shape), tensor.name))
-        position += flat.nbytes
-    return model.SerializeToString()
+def inverted(weights: np.ndarray, start: int) -> np.ndarray:
+    """The sign of what lies in bytes start..start + 64 KiB inverted."""
+    flat = weights.reshape(-1).copy()
+    first, last = max(0, start) // flat.itemsize, max(0, start + BLOCK) // flat.itemsize
+    part = flat[first:last].astype(np.float64)
+    lowest, highest = (0, 255) if flat.dtype == np.uint8 else (-128, 127)
+    other = 256 - part if flat.dtype == np.uint8 else -part
+    flat[first:last] = other if flat.dtype == np.float32 else np.clip(other, lowest, highest)
+    return flat.reshape(weights.shape)
 
 
-def blocks_of(data: bytes) -> range:
-    weights = [numpy_helper.to_array(tensor) for tensor in onnx.ModelProto.FromString(data).graph.initializer]
-    return range(0, sum(array.nbytes for array in weights if array.ndim > 1), BLOCK)
+def with_inverted_block(data: bytes, start: int, file: Path) -> None:
+    """Write the file with one block of its weights inverted, counted over all weight matrices in turn."""
+    weights = weights_of(data, file.suffix)
+    starts = np.cumsum([0, *(array.nbytes for array in weights.values())])
+    broken = {name: inverted(array, start - at) for (name, array), at in zip(weights.items(), starts, strict=False)}
+    if file.suffix == ".onnx":
+        model = onnx.ModelProto.FromString(data)
+        for tensor in model.graph.initializer:
+            if tensor.name in broken:
+                tensor.CopyFrom(numpy_helper.from_array(broken[tensor.name], tensor.name))
+        file.write_bytes(model.SerializeToString())
+        return
+    lite = read_bytes(data, where="lite")
+    tensors = [dataclasses.replace(one, data=broken.get(one.name, one.data)) for one in lite.main.tensors]
+    main = dataclasses.replace(lite.main, tensors=tensors)
+    write_file(dataclasses.replace(lite, subgraphs=[main, *lite.subgraphs[1:]]), file)
+
+
+def weights_of(data: bytes, suffix: str) -> dict[str, np.ndarray]:
+    """The weight matrices by name."""
+    if suffix == ".onnx":
+        tensors = onnx.ModelProto.FromString(data).graph.initializer
+        arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in tensors}
+    else:
+        lite = read_bytes(data, where="lite").main.tensors
+        arrays = {
+            one.name: np.asarray(one.data) for one in lite if one.data is not None and one.dtype in {"float32", "int8"}
+        }
+    return {name: array for name, array in arrays.items() if array.ndim > 1}
+
+
+def blocks_of(data: bytes, suffix: str) -> range:
+    return range(0, sum(array.nbytes for array in weights_of(data, suffix).values()), BLOCK)
 
 
 def broken_distance(bundle: Bundle, variant: Variant, start: int, folder: Path) -> float:
-    file = folder / f"{variant.name}-{start}.onnx"
-    file.write_bytes(with_inverted_block(bundle.read(variant.file), start))
+    file = folder / f"{variant.name}-{start}.{variant.format}"
+    with_inverted_block(bundle.read(variant.file), start, file)
     golden = bundle.golden()
     session = open_session(file, bundle.manifest.signature, variant)
     return distance(golden.expected(variant.name), session.run_samples(golden.inputs))
@@ -89,7 +113,7 @@ def test_right_files_pass_on_any_thread_count(converted: Converted, threads: int
 def test_every_block_of_inverted_weights_is_refused(converted: Converted, tmp_path: Path) -> None:
     _, bundle, _ = converted
     for variant in bundle.manifest.variants:
-        for start in blocks_of(bundle.read(variant.file)):
+        for start in blocks_of(bundle.read(variant.file), f".{variant.format}"):
             ratio = broken_distance(bundle, variant, start, tmp_path)
             # Twice the tolerance is a clear margin: right files stay at half of it on the runtimes that were measured.
             assert ratio > 2 * variant.tolerance, f"{variant.name}: block at {start}: {ratio}, {variant.tolerance=}"
