@@ -12,7 +12,7 @@ from converters.importers.onnx import import_onnx, import_proto
 from converters.importers.sklearn import import_estimator, import_pickle, import_skops, is_estimator
 from converters.importers.torch import WAYS_IN, import_pt2, import_torch, is_module
 from converters.source import Source
-from lepton_edge.errors import ModelError, NotYetSupportedError, UsageError
+from lepton_edge.errors import ModelError, RuntimeUnavailableError, UsageError
 
 _IMPORTERS: dict[str, Callable[[Path, Shapes, bool], Source]] = {
     ".onnx": lambda path, shapes, _: import_onnx(path, shapes=shapes),
@@ -21,33 +21,27 @@ _IMPORTERS: dict[str, Callable[[Path, Shapes, bool], Source]] = {
     ".h5": lambda path, shapes, _: import_keras_file(path, shapes=shapes),
     ".hdf5": lambda path, shapes, _: import_keras_file(path, shapes=shapes),
     ".skops": lambda path, shapes, trust: import_skops(path, shapes=shapes, trust=trust),
+    ".tflite": lambda path, shapes, _: _import_tflite(path, shapes),
     ".pkl": lambda path, shapes, trust: import_pickle(path, shapes=shapes, trust=trust),
     ".pickle": lambda path, shapes, trust: import_pickle(path, shapes=shapes, trust=trust),
     ".joblib": lambda path, shapes, trust: import_pickle(path, shapes=shapes, trust=trust),
 }
 _BARE_TORCH = {".pt", ".pth", ".bin", ".safetensors"}
 
-_TO_ONNX = {
-    "TFLite": "take the model that it was made from",
-}
-_LATER = {
-    ".tflite": "TFLite",
-}
-
 
 def import_model(source: object, *, shapes: Shapes | None = None, inputs: object = None, trust: bool = False) -> Source:
     """Import a file, or a model in memory. Each import from another framework is checked against it.
 
     Args:
-        source: a path (.onnx, .pt2, .keras, .h5, .skops), the text `package.module:function` (which returns a model,
-            or a module and its example inputs), an `onnx.ModelProto`, a `keras.Model`, a `torch.nn.Module`, or a
-            fitted scikit-learn estimator.
+        source: a path (.onnx, .pt2, .keras, .h5, .tflite, .skops), the text `package.module:function` (which returns a
+            model, or a module and its example inputs), an `onnx.ModelProto`, a `keras.Model`, a `torch.nn.Module`, or
+            a fitted scikit-learn estimator.
         shapes: sizes for inputs whose axes (other than the batch) are symbolic.
         inputs: example inputs of a torch module.
         trust: load files that could run code too.
 
     Raises:
-        NotYetSupportedError: a kind of model whose importer comes later; the message says what to do today.
+        RuntimeUnavailableError: a TFLite file, and LiteRT is not installed.
         UsageError: example inputs that are missing, or with a model that takes none.
         ModelError: a kind of model that is unknown, or as the importer says.
     """
@@ -66,10 +60,7 @@ def _import_file(path: Path, shapes: Shapes, *, trust: bool) -> Source:
         return importer(path, shapes, trust)
     if suffix in _BARE_TORCH:
         raise ModelError(f"{path}: a {suffix} file holds weights without the model's code: {WAYS_IN}")
-    kind = _LATER.get(suffix)
-    if kind is None:
-        raise ModelError(f"{path}: unknown kind of model file {suffix!r}; there are {', '.join(_IMPORTERS)}")
-    raise _not_yet(str(path), kind)
+    raise ModelError(f"{path}: unknown kind of model file {suffix!r}; there are {', '.join(_IMPORTERS)}")
 
 
 def _import_object(source: object, shapes: Shapes, inputs: object, *, where: str = "") -> Source:
@@ -106,5 +97,14 @@ def _no_examples(inputs: object, what: str) -> None:
         raise UsageError(f"{what}: example inputs go with a torch module; this carries its own signature")
 
 
-def _not_yet(what: str, kind: str) -> NotYetSupportedError:
-    return NotYetSupportedError(f"not yet: {what}: {kind} models come later; today, {_TO_ONNX[kind]} and convert that")
+def _import_tflite(path: Path, shapes: Shapes) -> Source:
+    """Import what reads TFLite files when one is there to be read: the format's schema comes with LiteRT."""
+    try:
+        from converters.importers.tflite import import_tflite  # noqa: PLC0415 - see above
+    except ModuleNotFoundError as cause:
+        if not (cause.name or "").startswith("ai_edge_litert"):
+            raise
+        raise RuntimeUnavailableError(
+            f"{path}: TFLite files need LiteRT, which is not installed: pip install 'lepton-edge[convert]'"
+        ) from cause
+    return import_tflite(path, shapes=shapes)

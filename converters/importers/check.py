@@ -22,7 +22,8 @@ SAMPLES = 8
 """Of the user's data: random ones were tried before, and a source's own framework may be slow."""
 UNEQUAL_SHARE = 0.01
 """Of an integer output: an argmax between two values that rounding alone keeps apart."""
-_TINY = 1e-6
+_TINY = 1e-4
+"""Outputs below that are judged as if they were of it: a sigmoid near 0 is right to 1e-7, not to 1e-3 of itself."""
 
 
 Seen = dict[str, set[tuple[int, ...]]]

@@ -96,11 +96,10 @@ def test_file_that_cannot_be_imported(
     assert "net.onnx" in str(error.value)
 
 
-@pytest.mark.parametrize("suffix", [".tflite"])
-def test_other_kinds_of_models_say_not_yet_and_what_to_do(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"net{suffix}"
+def test_an_unknown_kind_of_model_says_which_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "net.tf"
     path.write_bytes(b"\x80\x04never read")
-    with pytest.raises(NotYetSupportedError, match=r"not yet: .*come later; today, "):
+    with pytest.raises(ModelError, match=r"unknown kind of model file '.tf'; there are .onnx, .*.tflite"):
         import_model(path)
 
 

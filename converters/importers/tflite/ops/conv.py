@@ -1,0 +1,192 @@
+"""Convolutions, fully connected layers, products of matrices, pools."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from converters.importers.tflite.graph import Attribute
+from converters.importers.tflite.op import Op, Rule
+
+NCHW = (0, 3, 1, 2)
+NCDHW = (0, 4, 1, 2, 3)
+_OIHW = (0, 3, 1, 2)
+"""Of weights that lie as OHWI."""
+_FROM_1HWO = (3, 0, 1, 2)
+_FROM_DHWIO = (4, 3, 0, 1, 2)
+_WHOLE = {"int32", "int64"}
+
+
+def conv_2d(op: Op) -> None:
+    op.rank(0, 4)
+    weights = op.shape(1)
+    op.rank(1, 4)
+    channels = op.shape(0)[3]
+    if not weights[3] or channels % weights[3]:
+        raise op.refuse(f"weights for {weights[3]} channels on an input of {channels}")
+    windows = _windows(op, weights[1:3], op.sizes(0)[1:3])
+    made = op.add(
+        "Conv", op.real(0, NCHW), op.real(1, _OIHW), _bias(op, 0, 1, 2), group=channels // weights[3], **windows
+    )
+    op.out(made, NCHW)
+
+
+def depthwise_conv_2d(op: Op) -> None:
+    op.rank(0, 4)
+    op.rank(1, 4)
+    _, high, wide, outputs = op.shape(1)
+    channels = op.shape(0)[3]
+    if not channels or outputs % channels:
+        raise op.refuse(f"weights for {outputs} outputs on an input of {channels} channels")
+    windows = _windows(op, (high, wide), op.sizes(0)[1:3])
+    made = op.add("Conv", op.real(0, NCHW), op.real(1, _FROM_1HWO), _bias(op, 0, 1, 2), group=channels, **windows)
+    op.out(made, NCHW)
+
+
+def conv_3d(op: Op) -> None:
+    op.rank(0, 5)
+    op.rank(1, 5)
+    weights = op.shape(1)
+    windows = _windows(op, weights[:3], op.sizes(0)[1:4])
+    group = op.shape(0)[4] // max(1, weights[3])
+    made = op.add("Conv", op.real(0, NCDHW), op.real(1, _FROM_DHWIO), _bias(op, 0, 1, 2), group=group, **windows)
+    op.out(made, NCDHW)
+
+
+def transpose_conv(op: Op) -> None:
+    """Weights lie as OHWI; the first input is the shape of the output."""
+    _transposed(op, op.shape(1)[1:3], _FROM_1HWO, NCHW)
+
+
+def conv_3d_transpose(op: Op) -> None:
+    """Weights lie as DHWOI."""
+    _transposed(op, op.shape(1)[:3], _FROM_DHWIO, NCDHW)
+
+
+def _transposed(op: Op, kernel: Sequence[int], order: tuple[int, ...], perm: tuple[int, ...]) -> None:
+    """Padding is that of the convolution which it turns around. Source: LiteRT, kernels/transpose_conv.cc."""
+    op.rank(2, len(perm))
+    count = len(kernel)
+    wanted = op.numbers(0, "output shape")[1:-1]
+    given = op.sizes(2)[1:-1]
+    strides = _along(op, "stride_", count)
+    begins, ends, more = [], [], []
+    for out, size, length, stride in zip(wanted, given, kernel, strides, strict=True):
+        if size is None:
+            raise op.refuse("its input has an open size")
+        same = op.option("padding", "SAME") == "SAME"
+        total = max((size - 1) * stride + length - out, 0) if same else 0
+        begins.append(total // 2)
+        full = (size - 1) * stride + length - total // 2
+        ends.append(max(full - out, 0))
+        more.append(max(out - full, 0))
+    attributes: dict[str, Attribute] = {"kernel_shape": list(kernel), "strides": strides, "pads": [*begins, *ends]}
+    if any(more):
+        attributes["output_padding"] = more
+    made = op.add("ConvTranspose", op.real(2, perm), op.real(1, order), _bias(op, 2, 1, 3), **attributes)
+    op.out(made, perm)
+
+
+def fully_connected(op: Op) -> None:
+    if op.option("weights_format", "DEFAULT") != "DEFAULT":
+        raise op.refuse("its weights are shuffled for one kind of processor")
+    op.rank(1, 2)
+    width = op.shape(1)[1]
+    keep = op.flag("keep_num_dims")
+    x = op.real(0)
+    if op.rank(0) != 2 and not keep:
+        x = op.add("Reshape", x, op.ints_of([-1, width]))
+    weights = op.real(1, (1, 0))
+    bias = _bias(op, 0, 1, 2)
+    if op.rank(0) == 2 or not keep:
+        op.out(op.add("Gemm", x, weights, bias))
+        return
+    made = op.add("MatMul", x, weights)
+    op.out(op.add("Add", made, bias) if bias else made)
+
+
+def batch_matmul(op: Op) -> None:
+    inputs = [_turned(op, 0, turn=op.flag("adj_x")), _turned(op, 1, turn=op.flag("adj_y"))]
+    op.out(op.add("MatMul", *inputs))
+
+
+def _turned(op: Op, position: int, *, turn: bool) -> str:
+    rank = op.rank(position)
+    return op.real(position, (*range(rank - 2), rank - 1, rank - 2) if turn and rank > 1 else ())
+
+
+def _bias(op: Op, x: int, weights: int, bias: int) -> str:
+    """The bias in real numbers, "" where there is none. Kernels take its scale for input x weight, whatever it says."""
+    if not op.has(bias):
+        return ""
+    if op.tensor(bias).dtype not in _WHOLE:
+        return op.real(bias)
+    scales = [op.tensor(one).quantization for one in (x, weights)]
+    if scales[0] is None or scales[1] is None or op.constant(bias) is None:
+        raise op.refuse("its bias is of whole numbers, but has no scale")
+    scale = scales[0].scale.astype(np.float64) * scales[1].scale.astype(np.float64)
+    return op.scope.bias(op.index(bias), scale.astype(np.float32))
+
+
+def max_pool(op: Op) -> None:
+    op.out(op.add("MaxPool", op.real(0, NCHW), **_pool(op)), NCHW)
+
+
+def average_pool(op: Op) -> None:
+    """Elements outside of the picture do not count."""
+    op.out(op.add("AveragePool", op.real(0, NCHW), **_pool(op)), NCHW)
+
+
+def l2_pool(op: Op) -> None:
+    x = op.real(0, NCHW)
+    mean = op.add("AveragePool", op.add("Mul", x, x), **_pool(op))
+    op.out(op.add("Sqrt", mean), NCHW)
+
+
+def _pool(op: Op) -> dict[str, Attribute]:
+    op.rank(0, 4)
+    kernel = (op.option("filter_height", 0), op.option("filter_width", 0))
+    found = _windows(op, kernel, op.sizes(0)[1:3])
+    del found["dilations"]
+    return found
+
+
+def _along(op: Op, option: str, count: int, end: str = "") -> list[int]:
+    found = [op.option(f"{option}{axis}{end}", 1) for axis in "dhw"[-count:]]
+    if min(found) < 1:
+        raise op.refuse(f"{option}{end} of {found}")
+    return found
+
+
+def _windows(op: Op, kernel: Sequence[int], given: Sequence[int | None]) -> dict[str, Attribute]:
+    """Where windows lie. Open sizes leave the padding to the runtime, which computes it as TFLite does."""
+    count = len(kernel)
+    if min(kernel) < 1:
+        raise op.refuse(f"windows of {list(kernel)}")
+    strides, dilations = _along(op, "stride_", count), _along(op, "dilation_", count, "_factor")
+    found: dict[str, Attribute] = {"kernel_shape": list(kernel), "strides": strides, "dilations": dilations}
+    if op.option("padding", "SAME") == "VALID":
+        return found
+    known = [size for size in given if size is not None]
+    if len(known) < count:
+        return {**found, "auto_pad": "SAME_UPPER"}
+    totals = [
+        max((math.ceil(size / stride) - 1) * stride + (length - 1) * dilation + 1 - size, 0)
+        for size, stride, length, dilation in zip(known, strides, kernel, dilations, strict=True)
+    ]
+    found["pads"] = [*(total // 2 for total in totals), *(total - total // 2 for total in totals)]
+    return found
+
+
+CONV: Mapping[str, Rule] = {
+    "AVERAGE_POOL_2D": average_pool,
+    "BATCH_MATMUL": batch_matmul,
+    "CONV_2D": conv_2d,
+    "CONV_3D": conv_3d,
+    "CONV_3D_TRANSPOSE": conv_3d_transpose,
+    "DEPTHWISE_CONV_2D": depthwise_conv_2d,
+    "FULLY_CONNECTED": fully_connected,
+    "L2_POOL_2D": l2_pool,
+    "MAX_POOL_2D": max_pool,
+    "TRANSPOSE_CONV": transpose_conv,
+}

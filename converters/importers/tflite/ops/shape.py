@@ -1,0 +1,335 @@
+"""Operators that move elements without computing: shapes, axes, joining and cutting."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from converters.importers.tflite.op import ONNX_TYPES, Op, Rule
+from converters.importers.tflite.scope import Perm
+
+_NCHW = (0, 3, 1, 2)
+_END = np.iinfo(np.int64).max
+
+
+def reshape(op: Op) -> None:
+    """The wanted shape is an input, or an option in files that have no such input."""
+    if op.has(1):
+        op.out(op.add("Reshape", op.real(0), op.ints(1)))
+        return
+    shape = op.operator.options.get("new_shape", op.result().shape)
+    if not isinstance(shape, Sequence) or isinstance(shape, str):
+        raise op.refuse("it does not say which shape it makes")
+    op.out(op.add("Reshape", op.real(0), op.ints_of([int(size) for size in shape])))
+
+
+def squeeze(op: Op) -> None:
+    found = op.operator.options.get("squeeze_dims", ())
+    axes = [op.axis(int(axis), op.rank(0)) for axis in found] if isinstance(found, Sequence) else []
+    axes = axes or [axis for axis, size in enumerate(op.sizes(0)) if size == 1]
+    op.out(op.add("Squeeze", op.real(0), op.ints_of(axes)) if axes else op.real(0))
+
+
+def expand_dims(op: Op) -> None:
+    op.out(op.add("Unsqueeze", op.real(0), op.ints_of(op.numbers(1, "axis"))))
+
+
+def transpose(op: Op) -> None:
+    perm = [op.axis(axis, op.rank(0)) for axis in op.numbers(1, "order of axes")]
+    op.out(op.add("Transpose", op.real(0), perm=perm))
+
+
+def concatenation(op: Op) -> None:
+    perm, rank = op.order(), len(op.result().shape)
+    axis = op.axis(op.option("axis", 0), rank)
+    inputs = [op.real(position, perm) for position in range(op.count)]
+    op.out(op.add("Concat", *inputs, axis=_moved(axis, perm)), perm)
+
+
+def pack(op: Op) -> None:
+    axis = op.axis(op.option("axis", 0), len(op.result().shape))
+    inputs = [op.add("Unsqueeze", op.real(position), op.ints_of([axis])) for position in range(op.count)]
+    op.out(op.add("Concat", *inputs, axis=axis))
+
+
+def unpack(op: Op) -> None:
+    axis, count = op.axis(op.option("axis", 0), op.rank(0)), len(op.operator.outputs)
+    parts = op.several("Split", op.real(0), count=count, axis=axis, num_outputs=count)
+    for position, part in enumerate(parts):
+        op.out(op.add("Squeeze", part, op.ints_of([axis])), at=position)
+
+
+def split(op: Op) -> None:
+    _split(op, op.numbers(0, "axis")[0], 1, "")
+
+
+def split_v(op: Op) -> None:
+    lengths, axis = op.numbers(1, "lengths"), op.numbers(2, "axis")[0]
+    whole = op.sizes(0)[op.axis(axis, op.rank(0))]
+    if -1 in lengths and whole is not None:
+        lengths[lengths.index(-1)] = whole - sum(lengths) - 1
+    if min(lengths) < 0:
+        raise op.refuse(f"parts of {lengths} along an axis of {whole}")
+    _split(op, axis, 0, op.ints_of(lengths))
+
+
+def _split(op: Op, axis: int, data: int, lengths: str) -> None:
+    perm, count = op.order(data), len(op.operator.outputs)
+    along = _moved(op.axis(axis, op.rank(data)), perm)
+    if lengths:
+        parts = op.several("Split", op.real(data, perm), lengths, count=count, axis=along)
+    else:
+        parts = op.several("Split", op.real(data, perm), count=count, axis=along, num_outputs=count)
+    for position, part in enumerate(parts):
+        op.out(part, perm, at=position)
+
+
+def slice_(op: Op) -> None:
+    """A size of -1 reaches to the end."""
+    rank = op.rank(0)
+    axes = op.ints_of(range(rank))
+    lengths = op.constant(2)
+    if op.constant(1) is not None and lengths is not None:
+        begins = op.numbers(1, "begin")
+        sizes = op.numbers(2, "size")
+        ends = [_END if size < 0 else begin + size for begin, size in zip(begins, sizes, strict=True)]
+        op.out(op.add("Slice", op.real(0), op.ints_of(begins), op.ints_of(ends), axes))
+        return
+    begin, size = op.ints(1), op.ints(2)
+    open_end = op.add("Less", size, op.ints_of([0]))
+    end = op.add("Where", open_end, op.ints_of([_END]), op.add("Add", begin, size))
+    op.out(op.add("Slice", op.real(0), begin, end, axes))
+
+
+class _Cuts:
+    """What a STRIDED_SLICE does to each axis of its input."""
+
+    def __init__(self) -> None:
+        self.axes: list[int] = []
+        self.begins: list[int] = []
+        self.ends: list[int] = []
+        self.steps: list[int] = []
+        self.dropped: list[int] = []
+        self.added: list[int] = []
+
+
+def strided_slice(op: Op) -> None:
+    """Bits of the masks stand for entries of begin, end and strides. Source: tf.strided_slice's description."""
+    cuts = _cuts(op)
+    made = op.real(0)
+    if cuts.axes:
+        lists = [op.ints_of(one) for one in (cuts.begins, cuts.ends, cuts.axes, cuts.steps)]
+        made = op.add("Slice", made, *lists)
+    if cuts.dropped:
+        made = op.add("Squeeze", made, op.ints_of(cuts.dropped))
+    if cuts.added:
+        made = op.add("Unsqueeze", made, op.ints_of(cuts.added))
+    op.out(made)
+
+
+def _cuts(op: Op) -> _Cuts:
+    begins, ends, steps = (op.numbers(at, name) for at, name in ((1, "begin"), (2, "end"), (3, "strides")))
+    masks = {name: op.option(f"{name}_mask", 0) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    rank, cuts = op.rank(0), _Cuts()
+    axis = given = 0
+    for entry, (begin, end, step) in enumerate(zip(begins, ends, steps, strict=True)):
+        has = {name: bool(mask >> entry & 1) for name, mask in masks.items()}
+        if has["ellipsis"]:
+            later = sum(not masks["new_axis"] >> one & 1 for one in range(entry + 1, len(begins)))
+            given += rank - later - axis
+            axis = rank - later
+            continue
+        if has["new_axis"]:
+            cuts.added.append(given)
+            given += 1
+            continue
+        if axis >= rank or not step:
+            raise op.refuse(f"it cuts {len(begins)} axes of {rank} in steps of {steps}")
+        _cut(cuts, axis, (begin, end, step), has)
+        given += not has["shrink_axis"]
+        axis += 1
+    return cuts
+
+
+def _cut(cuts: _Cuts, axis: int, bounds: tuple[int, int, int], has: Mapping[str, bool]) -> None:
+    begin, end, step = bounds
+    if has["shrink_axis"]:
+        end, step = (begin + 1) or _END, 1
+        cuts.dropped.append(axis)
+    else:
+        if has["begin"]:
+            begin = 0 if step > 0 else _END
+        if has["end"]:
+            end = _END if step > 0 else -_END
+    if (begin, end, step) != (0, _END, 1):
+        cuts.axes.append(axis)
+        cuts.begins.append(begin)
+        cuts.ends.append(end)
+        cuts.steps.append(step)
+
+
+def pad(op: Op) -> None:
+    """Padding of (before, after) for each axis; with 0, or with the value of a third input."""
+    found = op.constant(1)
+    value = op.real(2) if op.has(2) else ""
+    if value and op.shape(2):
+        value = op.add("Reshape", value, op.scope.graph.constant(np.zeros(0, np.int64), "scalar"))
+    if found is None:
+        pads = op.add("Reshape", op.add("Transpose", op.ints(1), perm=[1, 0]), op.ints_of([-1]))
+        op.out(op.add("Pad", op.real(0), pads, value))
+        return
+    perm = op.order(0)
+    pads = op.ints_of(_pads(op, perm))
+    op.out(op.add("Pad", op.real(0, perm), pads, value), perm)
+
+
+def _pads(op: Op, perm: Perm) -> list[int]:
+    pairs = np.asarray(op.numbers(1, "padding")).reshape(-1, 2)
+    if len(pairs) != op.rank(0) or pairs.min(initial=0) < 0:
+        raise op.refuse(f"a padding of {pairs.tolist()}")
+    return [int(one) for one in pairs[list(perm) or slice(None)].T.reshape(-1)]
+
+
+def mirror_pad(op: Op) -> None:
+    """ONNX reflects without the edge; with it, elements are gathered by their places."""
+    if op.option("mode", "REFLECT") == "REFLECT":
+        perm = op.order(0)
+        op.out(op.add("Pad", op.real(0, perm), op.ints_of(_pads(op, perm)), mode="reflect"), perm)
+        return
+    made, pads = op.real(0), _pads(op, ())
+    for axis, size in enumerate(op.sizes(0)):
+        before, after = pads[axis], pads[axis + op.rank(0)]
+        if before or after:
+            if size is None:
+                raise op.refuse("it mirrors an axis of open size")
+            places = np.pad(np.arange(size), (before, after), mode="symmetric")
+            made = op.add("Gather", made, op.ints_of(places.tolist()), axis=axis)
+    op.out(made)
+
+
+def tile(op: Op) -> None:
+    op.out(op.add("Tile", op.real(0), op.ints(1)))
+
+
+def broadcast_to(op: Op) -> None:
+    op.out(op.add("Expand", op.real(0), op.ints(1)))
+
+
+def fill(op: Op) -> None:
+    op.out(op.add("Expand", op.real(1), op.ints(0)))
+
+
+def shape(op: Op) -> None:
+    found = op.add("Shape", op.stored(0))
+    kind = op.result().dtype
+    op.out_stored(found if kind == "int64" else op.add("Cast", found, to=ONNX_TYPES[kind]))
+
+
+def rank(op: Op) -> None:
+    op.out_stored(op.scope.graph.constant(np.array(op.rank(0), op.result().dtype)))
+
+
+def range_(op: Op) -> None:
+    inputs = [op.add("Reshape", op.stored(at), op.scope.graph.constant(np.zeros(0, np.int64))) for at in range(3)]
+    op.out(op.add("Range", *inputs))
+
+
+def reverse(op: Op) -> None:
+    axes = [op.axis(axis, op.rank(0)) for axis in op.numbers(1, "axes")]
+    lists = [op.ints_of([one] * len(axes)) for one in (-1, -_END)]
+    op.out(op.add("Slice", op.real(0), *lists, op.ints_of(axes), op.ints_of([-1] * len(axes))))
+
+
+def reverse_sequence(op: Op) -> None:
+    axes = {"time_axis": op.option("seq_dim", 0), "batch_axis": op.option("batch_dim", 0)}
+    op.out(op.add("ReverseSequence", op.real(0), op.ints(1), **axes))
+
+
+def depth_to_space(op: Op) -> None:
+    op.rank(0, 4)
+    made = op.add("DepthToSpace", op.real(0, _NCHW), blocksize=op.option("block_size", 0), mode="DCR")
+    op.out(made, _NCHW)
+
+
+def space_to_depth(op: Op) -> None:
+    op.rank(0, 4)
+    op.out(op.add("SpaceToDepth", op.real(0, _NCHW), blocksize=op.option("block_size", 0)), _NCHW)
+
+
+def space_to_batch(op: Op) -> None:
+    """Pad, then cut each spatial axis into (blocks, place in the block), and move the places into the batch."""
+    blocks, pairs = _blocks(op, "padding")
+    count, rest = len(blocks), op.rank(0) - 1 - len(blocks)
+    pads = [0, *(one for one, _ in pairs), *[0] * rest, 0, *(one for _, one in pairs), *[0] * rest]
+    sizes = [size + sum(pair) for size, pair in zip(_known(op, 1, count), pairs, strict=True)]
+    tail = _known(op, 1 + count, rest)
+    x = op.add("Pad", op.real(0), op.ints_of(pads)) if any(pads) else op.real(0)
+    cut = [part for size, block in zip(sizes, blocks, strict=True) for part in (size // block, block)]
+    x = op.add("Reshape", x, op.ints_of([-1, *cut, *tail]))
+    order = [*range(2, 2 * count + 1, 2), 0, *range(1, 2 * count + 1, 2), *range(2 * count + 1, 2 * count + 1 + rest)]
+    x = op.add("Transpose", x, perm=order)
+    op.out(op.add("Reshape", x, op.ints_of([-1, *cut[::2], *tail])))
+
+
+def batch_to_space(op: Op) -> None:
+    """The other way round; crops take the place of padding."""
+    blocks, crops = _blocks(op, "crops")
+    count, rest = len(blocks), op.rank(0) - 1 - len(blocks)
+    sizes, tail = _known(op, 1, count), _known(op, 1 + count, rest)
+    x = op.add("Reshape", op.real(0), op.ints_of([*blocks, -1, *sizes, *tail]))
+    pairs = [part for axis in range(count) for part in (count + 1 + axis, axis)]
+    x = op.add("Transpose", x, perm=[count, *pairs, *range(2 * count + 1, 2 * count + 1 + rest)])
+    whole = [size * block for size, block in zip(sizes, blocks, strict=True)]
+    x = op.add("Reshape", x, op.ints_of([-1, *whole, *tail]))
+    if any(map(any, crops)):
+        ends = [size - after for size, (_, after) in zip(whole, crops, strict=True)]
+        begins, axes = [before for before, _ in crops], range(1, count + 1)
+        x = op.add("Slice", x, op.ints_of(begins), op.ints_of(ends), op.ints_of(axes))
+    op.out(x)
+
+
+def _blocks(op: Op, what: str) -> tuple[list[int], list[tuple[int, int]]]:
+    blocks, flat = op.numbers(1, "block sizes"), op.numbers(2, what)
+    if min(blocks, default=0) < 1 or len(flat) != 2 * len(blocks) or op.rank(0) <= len(blocks):
+        raise op.refuse(f"blocks of {blocks} with {what} {flat}")
+    return blocks, list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _known(op: Op, start: int, count: int) -> list[int]:
+    found = op.sizes(0)[start : start + count]
+    if None in found:
+        raise op.refuse("an axis that it cuts into blocks has an open size")
+    return [size for size in found if size is not None]
+
+
+def _moved(axis: int, perm: Perm) -> int:
+    return perm.index(axis) if perm else axis
+
+
+SHAPE: Mapping[str, Rule] = {
+    "BATCH_TO_SPACE_ND": batch_to_space,
+    "BROADCAST_TO": broadcast_to,
+    "CONCATENATION": concatenation,
+    "DEPTH_TO_SPACE": depth_to_space,
+    "EXPAND_DIMS": expand_dims,
+    "FILL": fill,
+    "MIRROR_PAD": mirror_pad,
+    "PACK": pack,
+    "PAD": pad,
+    "PADV2": pad,
+    "RANGE": range_,
+    "RANK": rank,
+    "RESHAPE": reshape,
+    "REVERSE_SEQUENCE": reverse_sequence,
+    "REVERSE_V2": reverse,
+    "SHAPE": shape,
+    "SLICE": slice_,
+    "SPACE_TO_BATCH_ND": space_to_batch,
+    "SPACE_TO_DEPTH": space_to_depth,
+    "SPLIT": split,
+    "SPLIT_V": split_v,
+    "SQUEEZE": squeeze,
+    "STRIDED_SLICE": strided_slice,
+    "TILE": tile,
+    "TRANSPOSE": transpose,
+    "UNPACK": unpack,
+}
