@@ -208,9 +208,10 @@ class GraphLowering:
         written = [*chain, act] if act is not None else chain
         scales = [self._written_scales(value) for value in written[-1].outputs]
         reads = _inputs(chain)
-        if None in scales or not all(self._is_int8(value) for value in reads if value is not None):
+        data = [value for index, value in enumerate(reads) if value is not None and index not in entry.parameters]
+        if None in scales or not all(self._is_int8(value) for value in data):
             return False
-        if not any(value in self._dequantised for value in reads if value is not None):
+        if not any(value in self._dequantised for value in data):
             return False
         mark = len(self._program.steps)
         try:

@@ -53,13 +53,13 @@ for _operator, _since, _code in (
 
 @lowers("Relu", since=6, int8=True)
 def relu(low: Lowering) -> None:
-    if low.input(0).dtype in {"float32", "int8"}:
+    if low.input(0).dtype == "float32" or low.input(0).quantization is not None:
         low.emit("RELU", [low.input(0)], [low.output()], rule=Together())
     else:
         _bounded(low, 0, math.inf)
 
 
-@lowers("Clip", since=11, int8=True)
+@lowers("Clip", since=11, int8=True, parameters=(1, 2))
 def clip(low: Lowering) -> None:
     """Bounds may be computed."""
     low_bound, high_bound = low.optional(1), low.optional(2)

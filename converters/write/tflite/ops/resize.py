@@ -35,7 +35,7 @@ class Ratio(NamedTuple):
     end: float = 1.0
 
 
-@lowers("Resize", since=11, int8=True, moves=True)
+@lowers("Resize", since=11, int8=True, moves=True, parameters=(1, 2))
 def resize(low: Lowering) -> None:
     """Nearest, linear and cubic, for sizes that are known."""
     x, mode = low.input(0), low.text("mode", "nearest")
