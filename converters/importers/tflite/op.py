@@ -112,6 +112,11 @@ class Op:
         """Whether its first input is held in steps."""
         return is_steps(self.tensor(0))
 
+    @property
+    def in_steps(self) -> bool:
+        """Whether its first input is held in steps in the graph too."""
+        return self.quantised and not self.scope.all_real
+
     def refuse(self, why: str) -> UnsupportedOperatorError:
         return UnsupportedOperatorError(f"{self.label}: {why}", operator=self.code)
 

@@ -134,7 +134,23 @@ def max_pool(op: Op) -> None:
 
 def average_pool(op: Op) -> None:
     """Elements outside of the picture do not count."""
-    op.out(op.add("AveragePool", op.real(0, NCHW), **_pool(op)), NCHW)
+    windows = _pool(op)
+    made = op.add("AveragePool", op.real(0, NCHW), **windows)
+    op.out(_ties_away(op, made) if op.in_steps else made, NCHW)
+
+
+def _ties_away(op: Op, mean: str) -> str:
+    """Move means of steps that lie halfway between two away from step 0, as TFLite rounds them; ONNX rounds to even.
+
+    Means of n steps are apart by 1 / n, so that a quarter of that moves no other one across the middle. Source: LiteRT,
+    reference/integer_ops/pooling.h (the sum plus or minus half of the count, cut).
+    """
+    quantization = op.tensor(0).quantization
+    assert quantization is not None
+    scale, point = float(quantization.scale[0]), int(quantization.zero_point[0])
+    count = op.option("filter_height", 1) * op.option("filter_width", 1)
+    side = op.add("Sign", op.add("Add", mean, op.number(scale * point)))
+    return op.add("Add", mean, op.add("Mul", side, op.number(0.25 * scale / count)))
 
 
 def l2_pool(op: Op) -> None:
