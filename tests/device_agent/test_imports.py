@@ -7,7 +7,7 @@ FORBIDDEN = {
     "alembic", "converters", "fleet", "httpx", "iotcore", "keras", "mlxtend", "onnx", "onnx_ir", "pandas", "PIL",
     "rich", "scipy", "sqlalchemy", "sympy", "tensorflow", "torch",
 }  # fmt: skip
-LOADED_WHEN_USED = {"onnxruntime"}
+LOADED_WHEN_USED = {"ai_edge_litert", "onnxruntime", "tflite_runtime"}
 PROGRAM = """
 import importlib, pkgutil, sys
 import device_agent, lepton_edge.bundle, lepton_edge.runtimes
