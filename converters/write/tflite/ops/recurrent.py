@@ -7,11 +7,11 @@ Weights (ONNX operators, LSTM, GRU, RNN): W (directions, gates x hidden, input),
 B (directions, 2 x gates x hidden). X is (time, batch, input), or (batch, time, input) with layout 1.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from converters.write.tflite.lowering import Lowering
 from converters.write.tflite.ops.channels import concatenated, cut, split
@@ -20,7 +20,6 @@ from converters.write.tflite.ops.matmul import fully_connected
 from converters.write.tflite.program import Body, Program, Size, Value
 from converters.write.tflite.table import lowers
 
-Array = npt.NDArray[np.float32]
 Activation = Callable[[Formula, Value], Value]
 _UNROLLED = 8
 """Steps up to which a sequence is unrolled."""
@@ -31,21 +30,19 @@ class Cell(NamedTuple):
     """One direction of a layer.
 
     Attributes:
-        recurrent: R of this direction.
-        recurrent_bias: the part of its bias that belongs to R.
+        recurrent: (R, its bias) of this direction, for all gates; of a GRU those of update and reset, and of hidden.
         activations: in ONNX's order.
         hidden: size of the state.
         clip: bound of what enters the activations; 0 for none.
-        peepholes: (3, hidden) of an LSTM: input, output, forget.
+        peepholes: (hidden,) each, of an LSTM: input, output, forget.
         reset_after: of a GRU, linear_before_reset.
     """
 
-    recurrent: Array
-    recurrent_bias: Array
+    recurrent: Sequence[tuple[Value, Value]]
     activations: Sequence[Activation]
     hidden: int
     clip: float
-    peepholes: Array | None
+    peepholes: Sequence[Value]
     reset_after: bool
 
 
@@ -89,32 +86,56 @@ def _layer(low: Lowering, gates: int, defaults: Sequence[str], step: Step) -> No
     _check_lengths(low, x)
     kind = low.text("direction", "forward")
     directions = 2 if kind == "bidirectional" else 1
-    weights, recurrent = (low.array(index, "weights").astype(np.float32) for index in (1, 2))
-    hidden = recurrent.shape[2]
-    bias = np.zeros((directions, 2 * gates * hidden), np.float32)
-    if low.optional(3) is not None:
-        bias = low.array(3, "bias").astype(np.float32)
-    peepholes = low.array(7, "peepholes").astype(np.float32) if gates == 4 and low.optional(7) else None
     activations = _activations(low, defaults, directions)
     sequences, lasts = [], []
     for number in range(directions):
-        each = len(defaults)
-        cell = Cell(
-            recurrent[number],
-            bias[number, gates * hidden :],
-            activations[number * each : (number + 1) * each],
-            hidden,
-            low.number("clip", 0),
-            None if peepholes is None else peepholes[number].reshape(3, hidden),
-            bool(low.integer("linear_before_reset", 0)),
-        )
-        entered = _entered(low, x, weights[number], bias[number, : gates * hidden])
-        states = _initial(low, number, x, hidden, 2 if gates == 4 else 1)
+        own = activations[number * len(defaults) : (number + 1) * len(defaults)]
+        cell, entered = _cell(low, x, number, gates, own)
+        states = _initial(low, number, x, cell.hidden, 2 if gates == 4 else 1)
         backwards = kind == "reverse" or number == 1
         made, last = _run(low, cell, entered, states, step, backwards=backwards)
         sequences.append(made)
         lasts.append(last)
     _outputs(low, sequences, lasts)
+
+
+def _cell(low: Lowering, x: Value, number: int, gates: int, activations: Sequence[Activation]) -> tuple[Cell, Value]:
+    """One direction's numbers, and what its inputs add to the gates: (time, batch, gates x hidden)."""
+    weights, recurrent = (_direction(low, low.input(index), number) for index in (1, 2))
+    hidden = recurrent.shape[1]
+    if not isinstance(hidden, int):
+        low.refuse("the size of its state is not known")
+    size, whole = gates * hidden, low.optional(3)
+    bias = low.constant(np.zeros(2 * size, np.float32)) if whole is None else _direction(low, whole, number)
+    bounds = [0, 2 * hidden, size] if gates == 3 else [0, size]
+    parts = [
+        (_rows(low, recurrent, begin, end), _rows(low, bias, size + begin, size + end))
+        for begin, end in itertools.pairwise(bounds)
+    ]
+    given = low.optional(7) if gates == 4 else None
+    held = None if given is None else _direction(low, given, number)
+    peepholes = [] if held is None else [_rows(low, held, at * hidden, (at + 1) * hidden) for at in range(3)]
+    after = bool(low.integer("linear_before_reset", 0))
+    cell = Cell(parts, activations, hidden, low.number("clip", 0), peepholes, after)
+    entered = low.like(x, (*x.shape[:2], size))
+    fully_connected(low, x, weights, _rows(low, bias, 0, size), entered, turned=True)
+    return cell, entered
+
+
+def _direction(low: Lowering, value: Value, number: int) -> Value:
+    """One direction of a weight; a constant of a constant."""
+    if value.constant:
+        return low.constant(value.array()[number].astype(np.float32), what="weights")
+    piece = value if value.shape[0] == 1 else cut(low, value, {0: (number, number + 1, 1)})
+    return low.reshape(piece, value.shape[1:])
+
+
+def _rows(low: Lowering, value: Value, begin: int, end: int) -> Value:
+    if (begin, end) == (0, value.shape[0]):
+        return value
+    if value.constant:
+        return low.constant(value.array()[begin:end], what="weights")
+    return cut(low, value, {0: (begin, end, 1)})
 
 
 def _check_lengths(low: Lowering, x: Value) -> None:
@@ -125,13 +146,6 @@ def _check_lengths(low: Lowering, x: Value) -> None:
         low.refuse("a sequence of open length")
     if lengths is not None and not (lengths.constant and (lengths.array() == x.shape[0]).all()):
         low.refuse("sequence_lens")
-
-
-def _entered(low: Lowering, x: Value, weights: Array, bias: Array) -> Value:
-    """What the inputs of all steps add to the gates: (time, batch, gates x hidden)."""
-    made = low.like(x, (*x.shape[:2], weights.shape[0]))
-    fully_connected(low, x, low.constant(weights, what="weights"), low.constant(bias, what="bias"), made, turned=True)
-    return made
 
 
 def _initial(low: Lowering, number: int, x: Value, hidden: int, count: int) -> list[Value]:
@@ -198,6 +212,9 @@ def _looped(
 ) -> tuple[Value, list[Value]]:
     """WHILE over (step number, what has entered, outputs so far, states..)."""
     length, batch, _ = entered.shape
+    numbers = [*cell.peepholes, *(one for pair in cell.recurrent for one in pair)]
+    if not all(one.constant for one in numbers):
+        low.refuse(f"computed weights, and more than {_UNROLLED} steps")
     assert isinstance(length, int)
     if isinstance(batch, int):
         buffer = low.constant(np.zeros((length, batch, cell.hidden), np.float32), what="outputs")
@@ -248,12 +265,11 @@ def _body(low: Lowering, cell: Cell, carried: Sequence[Value], step: Step, *, ba
     return program
 
 
-def _gates(low: Lowering, cell: Cell, state: Value, rows: slice, *, biased: bool = True) -> Value:
+def _gates(low: Lowering, cell: Cell, state: Value, part: int = 0) -> Value:
     """R state, and R's bias, for some gates."""
-    recurrent, bias = cell.recurrent[rows], cell.recurrent_bias[rows]
+    recurrent, bias = cell.recurrent[part]
     made = low.like(state, (state.shape[0], recurrent.shape[0]))
-    shift = low.constant(bias if biased else np.zeros_like(bias), what="recurrent_bias")
-    fully_connected(low, state, low.constant(recurrent, what="recurrent"), shift, made, turned=True)
+    fully_connected(low, state, recurrent, bias, made, turned=True)
     return made
 
 
@@ -263,7 +279,7 @@ def _clipped(formula: Formula, x: Value, clip: float) -> Value:
 
 def _rnn_step(low: Lowering, cell: Cell, entered: Value, states: Sequence[Value]) -> list[Value]:
     formula = Formula(low)
-    total = formula.add(entered, _gates(low, cell, states[0], slice(None)))
+    total = formula.add(entered, _gates(low, cell, states[0]))
     return [cell.activations[0](formula, _clipped(formula, total, cell.clip))]
 
 
@@ -272,36 +288,34 @@ def _lstm_step(low: Lowering, cell: Cell, entered: Value, states: Sequence[Value
     formula = Formula(low)
     state, memory = states
     f, g, h = cell.activations
-    total = formula.add(entered, _gates(low, cell, state, slice(None)))
+    total = formula.add(entered, _gates(low, cell, state))
     into, out, keep, new = split(low, total, 1, 4)
-    if cell.peepholes is not None:
-        into = formula.add(into, formula.mul(memory, low.constant(cell.peepholes[0])))
-        keep = formula.add(keep, formula.mul(memory, low.constant(cell.peepholes[2])))
+    if cell.peepholes:
+        into = formula.add(into, formula.mul(memory, cell.peepholes[0]))
+        keep = formula.add(keep, formula.mul(memory, cell.peepholes[2]))
     into, keep, new = (_clipped(formula, one, cell.clip) for one in (into, keep, new))
     kept = formula.mul(f(formula, keep), memory)
     now = formula.add(kept, formula.mul(f(formula, into), g(formula, new)))
-    if cell.peepholes is not None:
-        out = formula.add(out, formula.mul(now, low.constant(cell.peepholes[1])))
+    if cell.peepholes:
+        out = formula.add(out, formula.mul(now, cell.peepholes[1]))
     shown = f(formula, _clipped(formula, out, cell.clip))
     return [formula.mul(shown, h(formula, now)), now]
 
 
 def _gru_step(low: Lowering, cell: Cell, entered: Value, states: Sequence[Value]) -> list[Value]:
     """Gates in the order update, reset, hidden; the reset comes before or after the product with R."""
-    formula, state, size = Formula(low), states[0], cell.hidden
+    formula, state = Formula(low), states[0]
     f, g = cell.activations
     update_in, reset_in, hidden_in = split(low, entered, 1, 3)
-    both = _gates(low, cell, state, slice(0, 2 * size))
-    update_by, reset_by = split(low, both, 1, 2)
+    update_by, reset_by = split(low, _gates(low, cell, state), 1, 2)
     update, reset = (
         f(formula, _clipped(formula, formula.add(one, other), cell.clip))
         for one, other in ((update_in, update_by), (reset_in, reset_by))
     )
-    rows = slice(2 * size, None)
     if cell.reset_after:
-        before = formula.mul(reset, _gates(low, cell, state, rows))
+        before = formula.mul(reset, _gates(low, cell, state, 1))
     else:
-        before = _gates(low, cell, formula.mul(reset, state), rows)
+        before = _gates(low, cell, formula.mul(reset, state), 1)
     new = g(formula, _clipped(formula, formula.add(hidden_in, before), cell.clip))
     # (1 - z) new + z state
     return [formula.add(new, formula.mul(update, formula.sub(state, new)))]
