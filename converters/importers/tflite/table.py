@@ -11,7 +11,7 @@ from converters.importers.tflite.ops.resize import RESIZE
 from converters.importers.tflite.ops.shape import SHAPE
 
 
-def _merged(*tables: Mapping[str, Rule]) -> Mapping[str, Rule]:
+def _merged(*tables: Mapping[str, Rule]) -> dict[str, Rule]:
     found: dict[str, Rule] = {}
     for table in tables:
         twice = sorted(set(found) & set(table))
@@ -21,4 +21,4 @@ def _merged(*tables: Mapping[str, Rule]) -> Mapping[str, Rule]:
     return found
 
 
-RULES = _merged(CONTROL, CONV, ELEMENTWISE, INDEX, RESIZE, SHAPE)
+RULES: dict[str, Rule] = _merged(CONTROL, CONV, ELEMENTWISE, INDEX, RESIZE, SHAPE)

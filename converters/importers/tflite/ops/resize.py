@@ -18,8 +18,7 @@ def _mode(op: Op) -> str:
 
 def resize_bilinear(op: Op) -> None:
     op.rank(0, 4)
-    axes: dict[str, list[int] | str] = {"axes": [2, 3], "mode": "linear", "coordinate_transformation_mode": _mode(op)}
-    op.out(op.add("Resize", op.real(0, _NCHW), "", "", op.ints(1), **axes), _NCHW)
+    _resize(op, mode="linear", coordinate_transformation_mode=_mode(op))
 
 
 def resize_nearest(op: Op) -> None:
@@ -28,15 +27,24 @@ def resize_nearest(op: Op) -> None:
     mode = _mode(op)
     given = [size for size in op.sizes(0)[1:3] if size is not None]
     if op.constant(1) is None or len(given) < 2 or _even(given, op.numbers(1, "size"), mode):
-        nearest = {"asymmetric": "floor", "half_pixel": "round_prefer_ceil", "align_corners": "round_prefer_ceil"}[mode]
-        axes: dict[str, list[int] | str] = {"axes": [2, 3], "mode": "nearest", "nearest_mode": nearest}
-        made = op.add("Resize", op.real(0, _NCHW), "", "", op.ints(1), coordinate_transformation_mode=mode, **axes)
-        op.out(made, _NCHW)
+        nearest = "floor" if mode == "asymmetric" else "round_prefer_ceil"
+        _resize(op, mode="nearest", nearest_mode=nearest, coordinate_transformation_mode=mode)
         return
     made = op.real(0, _NCHW)
     for axis, size, wanted in zip((2, 3), given, op.numbers(1, "size"), strict=True):
         made = op.add("Gather", made, op.ints_of(_nearest(size, wanted, mode).tolist()), axis=axis)
     op.out(made, _NCHW)
+
+
+def _resize(op: Op, **how: str) -> None:
+    """All four sizes are said: ONNX Runtime 1.32 moves a Transpose past a Resize with `axes`, and then refuses it."""
+    x, batch, channels = op.real(0, _NCHW), op.sizes(0)[0], op.shape(0)[3]
+    if op.constant(1) is not None and batch is not None:
+        sizes = op.ints_of([batch, channels, *op.numbers(1, "size")])
+    else:
+        head = op.add("Slice", op.add("Shape", x), op.ints_of([0]), op.ints_of([2]))
+        sizes = op.add("Concat", head, op.ints(1), axis=0)
+    op.out(op.add("Resize", x, "", "", sizes, **how), _NCHW)
 
 
 def _even(given: list[int], wanted: list[int], mode: str) -> bool:
