@@ -13,8 +13,9 @@ from converters import tflite_files
 from converters.artifact import Artifact, source_artifact
 from converters.golden import golden_inputs
 from converters.graph.canonical import canonicalise
-from converters.graph.operators import nodes
+from converters.graph.operators import is_quantised, nodes
 from converters.graph.signature import check_batch
+from converters.graph.stored import with_float_weights
 from converters.job import Measured
 from converters.judged import ranked
 from converters.judging import Terms, judge_artifacts
@@ -195,7 +196,8 @@ class Model:
             tflite_files.copy(self.source.original, path)
             return
         try:
-            graph = canonicalise(self.source.model, where=self.source.where)
+            model = self.source.model
+            graph = canonicalise(model if is_quantised(model) else with_float_weights(model), where=self.source.where)
             tflite_files.write(graph, path, native=native)
         except ModelError as error:
             raise self._in_its_own_words(error) from error

@@ -79,17 +79,37 @@ def check_operators(model: onnx.ModelProto, *, where: str) -> None:
 
 
 def is_quantised(model: onnx.ModelProto) -> bool:
-    """Whether the graph holds integer arithmetic already."""
-    return any(node.op_type in _QUANTISED for node in nodes(model.graph))
+    """Whether the graph holds integer arithmetic already; weights that are stored as integers alone are none."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return any(
+        node.op_type in _QUANTISED and not (node.op_type == "DequantizeLinear" and node.input[0] in constants)
+        for node in nodes(model.graph)
+    )
 
 
 def is_half(model: onnx.ModelProto) -> bool:
-    """Whether the weights are 16-bit floats and none is a 32-bit one."""
-    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    """Whether the weights are 16-bit floats and none is a 32-bit one; those that are cast before anything reads them
+    count as what they become.
+    """
+    stored = _cast_to_float(model.graph)
+    kinds = {onnx.TensorProto.FLOAT for _ in stored}
+    kinds |= {tensor.data_type for tensor in model.graph.initializer if tensor.name not in stored}
     for node in nodes(model.graph):
         kinds |= {attribute.t.data_type for attribute in node.attribute if attribute.HasField("t")}
     halves = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
     return bool(kinds & halves) and onnx.TensorProto.FLOAT not in kinds
+
+
+def _cast_to_float(graph: onnx.GraphProto) -> set[str]:
+    """Constants that nothing reads but a Cast to float32."""
+    readers: dict[str, set[bool]] = {}
+    for node in nodes(graph):
+        cast = node.op_type == "Cast" and any(
+            one.name == "to" and one.i == onnx.TensorProto.FLOAT for one in node.attribute
+        )
+        for name in node.input:
+            readers.setdefault(name, set()).add(cast)
+    return {tensor.name for tensor in graph.initializer if readers.get(tensor.name) == {True}}
 
 
 def opset(model: onnx.ModelProto) -> int:

@@ -17,6 +17,7 @@ from converters.data.sequence import recurrence, step_samples
 from converters.graph.canonical import canonicalise
 from converters.graph.operators import is_half, is_quantised
 from converters.graph.spill import spill
+from converters.graph.stored import with_float_weights
 from converters.host import host_runtime
 from converters.importers.check import check_canonical, check_lite
 from converters.measure.blame import Blame
@@ -158,7 +159,7 @@ def make_artifacts(
         return _as_it_is(source, folder, how, reason)
     original = folder / "source.onnx"
     write_model(source.model, original)
-    model = canonicalise(source.model, where=source.where)
+    model = canonicalise(with_float_weights(source.model), where=source.where)
     source = source.light()
     plain = write_artifact(model, FLOAT, "float32", folder)
     model = spill(model, folder / "weights.bin")
