@@ -44,8 +44,9 @@ test-long: system-packages $(VENV)/.dev   ## the long forms: full crash sweep, m
 bench: $(VENV)/.dev   ## print the tables of docs/benchmarks.md
 	$(BIN)/python benchmarks/run.py
 
-profile: $(VENV)/.dev ## measure this CPU's operators in ONNX Runtime (writes converters/quantize/profile_data)
+profile: $(VENV)/.dev ## measure this CPU's operators (writes converters/quantize/profile_data; TFLITE_RUNTIME_PYTHON: see profile_tflite.py)
 	$(BIN)/python benchmarks/profile_ort.py
+	$(BIN)/python benchmarks/profile_tflite.py
 
 clean:           ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from lines import Line, error, fit
 from onnx import TensorProto, helper, numpy_helper
-from scipy.optimize import nnls
 
 from lepton_edge.cpu import this_cpu
 
@@ -28,8 +28,6 @@ TARGET = Path(__file__).parent.parent / "converters" / "quantize" / "profile_dat
 SHORT, ROUNDS = 2, 40
 SCALE, WEIGHT_SCALE = 0.05, 0.002
 OPSET = 20
-NOISE = 50
-"""Nanoseconds below which a difference of chains says nothing."""
 
 
 class Net:
@@ -402,18 +400,9 @@ def measure(case: Case) -> None:
         case.results[int8] = each[0] - sum(each[1:])
 
 
-def fit(found: list[Case], *, int8: bool) -> dict[str, float]:
-    """Non-negative least squares on relative errors (Lawson and Hanson, 1974)."""
-    found = [case for case in found if case.results[int8] > NOISE]
-    if not found:
-        return {}
-    times = np.array([case.results[int8] for case in found])
-    work = np.array([[1.0, *case.work] for case in found]) / times[:, None]
-    if all(case.work[1] == case.work[2] for case in found):
-        work[:, 3] = 0
-    factors, _ = nnls(work, np.ones(len(found)))
-    names = ("fixed", "mac", "read", "written")
-    return {name: float(f"{value:.4g}") for name, value in zip(names, factors, strict=True) if value > 0}
+def fit_cases(found: list[Case], *, int8: bool) -> Line:
+    """The line of one kind of operator."""
+    return fit([case.work for case in found], [case.results[int8] for case in found])
 
 
 def quantize_costs() -> dict[str, float]:
@@ -467,11 +456,12 @@ def main() -> None:
         )
         found.setdefault(case.kind, []).append(case)
     operators = {
-        kind: {"in_float": fit(group, int8=False), "in_int8": fit(group, int8=True)} for kind, group in found.items()
+        kind: {"in_float": fit_cases(group, int8=False), "in_int8": fit_cases(group, int8=True)}
+        for kind, group in found.items()
     }
     for kind, group in found.items():
         errors = [
-            f"{100 * statistics.median(_error(operators[kind][form], case, int8=int8) for case in group):.0f} %"
+            f"{100 * statistics.median(error(operators[kind][form], case.work, case.results[int8]) for case in group):.0f} %"
             for form, int8 in (("in_float", False), ("in_int8", True))
         ]
         sys.stderr.write(f"{kind:18} median error of the line: {errors[0]} in float, {errors[1]} in int8\n")
@@ -480,13 +470,6 @@ def main() -> None:
     document |= {"operators": dict(sorted(operators.items())), "edges": quantize_costs()}
     document["source"] = f"make profile: {this_cpu().model}, ONNX Runtime {onnxruntime.__version__}, one thread"
     TARGET.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
-def _error(line: dict[str, float], case: Case, *, int8: bool) -> float:
-    factors = (1, *case.work)
-    wanted = max(case.results[int8], 1)
-    got = sum(line.get(name, 0) * f for name, f in zip(("fixed", "mac", "read", "written"), factors, strict=True))
-    return abs(got - wanted) / wanted
 
 
 if __name__ == "__main__":

@@ -60,8 +60,16 @@ def stem(cin: int, cout: int, side: int, *, k: int, stride: int) -> Case:
     return Case("Conv.stem", (1, side, side, cin), block, work, beside=True)
 
 
-def _conv(net: Net, x: Value, *, cout: int, k: int, stride: int) -> Value:
-    return net.conv(x, cout, k=k, stride=stride)
+def halving(channels: int, side: int, *, k: int) -> Case:
+    """A depthwise convolution of stride 2 reads more for each product than others."""
+    written = channels * (side // 2) ** 2
+    block = partial(_conv, cout=channels, k=k, stride=2, group=channels)
+    work = (written * k * k, channels * side * side, written)
+    return Case("Conv.depthwise", (1, side, side, channels), block, work, beside=True)
+
+
+def _conv(net: Net, x: Value, *, cout: int, k: int, stride: int, group: int = 1) -> Value:
+    return net.conv(x, cout, k=k, stride=stride, group=group)
 
 
 def transposed(cin: int, cout: int, side: int, *, k: int, stride: int) -> Case:
@@ -272,12 +280,12 @@ def edge(channels: int, side: int) -> Case:
 
 
 def edges() -> Iterator[Case]:
-    for channels, side in SIZES:
+    for channels, side in (*SIZES, (32, 112), (96, 112)):
         yield edge(channels, side)
 
 
-def cases() -> Iterator[Case]:  # noqa: C901 - a list of loops
-    """All of them but the edges."""
+def convolutions() -> Iterator[Case]:
+    """Of all kinds."""
     for cin, cout, side in (
         *((16, 96, 56), (24, 144, 56), (32, 192, 28), (64, 384, 14), (96, 576, 14), (160, 960, 7), (320, 1280, 7)),
         *((80, 32, 1), (240, 64, 1), (960, 240, 1), (96, 384, 56), (24, 88, 28), (40, 240, 14), (8, 24, 28)),
@@ -298,12 +306,19 @@ def cases() -> Iterator[Case]:  # noqa: C901 - a list of loops
         *((240, 14, 5), (576, 7, 5), (72, 28, 5), (120, 14, 5)),
     ):
         yield there_and_back("Conv.depthwise", channels, channels, side, k=k, group=channels)
+    for channels, side, k in ((96, 112, 3), (144, 56, 3), (192, 28, 3), (576, 14, 3), (72, 56, 3), (672, 14, 5)):
+        yield halving(channels, side, k=k)
     for channels, side, k in ((96, 56, 7), (192, 28, 7), (384, 14, 7), (768, 7, 7), (40, 14, 7), (64, 14, 9)):
         yield there_and_back("Conv.depthwise.wide", channels, channels, side, k=k, group=channels)
     for channels, side, group in ((64, 28, 8), (128, 14, 4), (128, 28, 32), (256, 14, 32)):
         yield there_and_back("Conv.grouped", channels, channels, side, k=3, group=group)
     for cin, cout, side, k, stride in ((64, 32, 28, 2, 2), (128, 64, 14, 2, 2), (32, 16, 28, 3, 2), (32, 16, 28, 4, 2)):
         yield transposed(cin, cout, side, k=k, stride=stride)
+
+
+def cases() -> Iterator[Case]:
+    """All of them but the edges."""
+    yield from convolutions()
     for rows, width, inner in ((197, 192, 768), (197, 192, 192), (49, 384, 1536), (32, 128, 512), (64, 64, 64)):
         yield linear("MatMul", rows, width, inner)
     for rows, width, inner in ((1, 512, 1000), (1, 1280, 1000), (1, 64, 128), (64, 256, 256), (1, 128, 10)):

@@ -38,13 +38,12 @@ class OperatorCost(Record, frozen=True, kw_only=True):
 
 
 class Edges(Record, frozen=True, kw_only=True):
-    """Nanoseconds: fixed + those of each element.
+    """Nanoseconds an element.
 
     quantize, dequantize: a change of form. relayout: what it costs more beside an operator on images, because the
-    runtime has another memory layout for each form there. fixed: of a call.
+    runtime has another memory layout for each form there.
     """
 
-    fixed: float = 0.0
     quantize: float = 0.0
     dequantize: float = 0.0
     relayout: float = 0.0

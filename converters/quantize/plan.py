@@ -216,8 +216,8 @@ def _crossing(
         writer,
         readers,
         outside,
-        quantize=edges.fixed + (edges.quantize + relayout) * size,
-        dequantize=0.0 if free else edges.fixed + (edges.dequantize + relayout) * size,
+        quantize=(edges.quantize + relayout) * size,
+        dequantize=0.0 if free else (edges.dequantize + relayout) * size,
     )
 
 
