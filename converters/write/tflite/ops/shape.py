@@ -166,7 +166,9 @@ def constant_of_shape(low: Lowering) -> None:
     sizes = constant_ints(low.input(0))
     value = low.constant(number.reshape(()).astype(np.dtype(output.dtype)))
     wanted = narrowed(low, low.input(0)) if sizes is None else low.constant(np.array(sizes, np.int32))
-    if sizes == []:
+    if 0 in output.shape:
+        fill(low, np.zeros(_static(low, output)), output)
+    elif sizes == []:
         low.reshape(value, output.shape, output)
     else:
         low.emit("FILL", [wanted, value], [output])
