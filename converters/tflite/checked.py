@@ -22,10 +22,14 @@ from lepton_edge.errors import ModelError
 
 MAX_TABLES = 200_000
 """Tables in a file; the largest models have some ten thousand tensors and operators."""
+_TABLE_BYTES = 8
+"""The least that a table takes with the offset that leads to it."""
 _READ_FACTOR = 2
 """Bytes of vectors and strings that may be read, as a multiple of the file: writers store a vector once per use."""
 _FREE_BYTES = 1 << 16
 _OFFSET_BYTES = 4
+_LARGEST = 1 << 32
+"""Offsets are of 32 bits; only constants may lie further on."""
 
 
 class Walk:
@@ -39,7 +43,7 @@ class Walk:
     def __init__(self, data: memoryview, where: str) -> None:
         self.data = data
         self.where = where
-        self._tables = MAX_TABLES
+        self._most = self._tables = min(MAX_TABLES, len(data) // _TABLE_BYTES + 1)
         self._bytes = _READ_FACTOR * len(data) + _FREE_BYTES
 
     def root(self, name: str) -> Any:
@@ -73,7 +77,7 @@ class Walk:
         """Count one table."""
         self._tables -= 1
         if self._tables < 0:
-            raise self.damaged(label, f"more than {MAX_TABLES} tables")
+            raise self.damaged(label, f"more than {self._most} tables in {len(self.data)} bytes")
 
     def read(self, size: int, label: str) -> None:
         """Count bytes of vectors and strings."""
@@ -110,7 +114,11 @@ class CheckedTable:
         return self._number("<H", 2, vtable + slot)
 
     def Indirect(self, off: int) -> int:
-        return off + self._number("<I", _OFFSET_BYTES, off)
+        """Where an offset leads."""
+        to = off + self._number("<I", _OFFSET_BYTES, off)
+        if to >= min(len(self.Bytes), _LARGEST):
+            raise self.walk.damaged(self.label, f"it leads to byte {to} of {len(self.Bytes)}")
+        return to
 
     def Union(self, found: Any, off: int) -> None:
         found.Pos = self.Indirect(self.Pos + off)
