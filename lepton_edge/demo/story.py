@@ -2,6 +2,8 @@
 
 import shutil
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,10 +14,16 @@ import numpy as np
 from lepton_edge.bundle import Bundle
 from lepton_edge.demo import digits
 from lepton_edge.demo.broken import break_bundle
+from lepton_edge.demo.choices import check_choices, choice_table, read_choices
 from lepton_edge.demo.stage import DemoError, Service, Stage
 from lepton_edge.demo.traffic import Known, Traffic
 
-DEVICES = ("camera-1", "camera-2", "camera-3")
+DEVICES: Mapping[str, Sequence[str]] = {
+    "camera-litert": ["litert"],
+    "camera-ort": ["onnxruntime"],
+    "camera-both": ["litert", "onnxruntime"],
+}
+"""The devices, and the runtimes that each may use."""
 ROLLED_BACK = 4
 WAIT = ("--wait", "--timeout", "90s")
 """What stands still ends with the names of the devices that are pending, not with a demo that hangs."""
@@ -56,7 +64,7 @@ def _title(text: str) -> None:
 
 
 def _convert(stage: Stage) -> Props:
-    _title("Two trained models become int8, each with a promise on its accuracy")
+    _title("Two trained models become int8, as ONNX and as TFLite, each with a promise on its accuracy")
     with resources.as_file(resources.files("lepton_edge.demo")) as folder:
         for name in ("digits", "parity"):
             shutil.copy(folder / f"{name}.onnx", stage.folder)
@@ -97,16 +105,17 @@ def _known(props: Props) -> Known:
 
 
 def _start(stage: Stage) -> dict[str, Service]:
-    _title("A fleet: a manager with its broker, and three devices, each a process of its own")
+    _title("A fleet: a manager with its broker, and three devices: one has LiteRT, one ONNX Runtime, one both")
     fleet = stage.folder / "fleet"
     stage.command("fleet", "init", fleet, "--telemetry", TELEMETRY_S)
     stage.service("manager", "fleet", "serve", "--http", "127.0.0.1:0")
     services = {}
-    for device in DEVICES:
+    for device, runtimes in DEVICES.items():
         ticket = stage.folder / f"{device}.zip"
         stage.command("enroll", device, "--label", "kind=camera", "-o", ticket)
-        state = stage.folder / device
-        services[device] = stage.service(device, "agent", "run", ticket, "--state", state, "--http", "127.0.0.1:0")
+        only = [word for runtime in runtimes for word in ("--runtime", runtime)]
+        where = ("--state", stage.folder / device, "--http", "127.0.0.1:0")
+        services[device] = stage.service(device, "agent", "run", ticket, *only, *where)
     return services
 
 
@@ -116,6 +125,10 @@ def _push(stage: Stage, props: Props, traffic: Traffic) -> None:
     _answered(traffic, "1")
     _title("A second model beside it")
     stage.command("push", props.parity, "--to", "kind=camera", *WAIT)
+    _title("What each device fetched and measured, what it chose, and why")
+    choices = read_choices(stage.document("devices"))
+    check_choices(choices)
+    click.echo(choice_table(choices))
     _title("Version 2 of the first")
     stage.command("push", props.digits_2, "--to", "all", *WAIT)
     _answered(traffic, "2")
@@ -151,9 +164,7 @@ def _show(stage: Stage, traffic: Traffic) -> None:
     _telemetry_arrived(stage, traffic)
     stage.command("devices")
     stage.command("telemetry")
-    versions = sum(
-        (tally.by_version for tally in traffic.tallies.values()), start=type(traffic.tallies[DEVICES[0]].by_version)()
-    )
+    versions = sum((tally.by_version for tally in traffic.tallies.values()), start=Counter[str]())
     click.echo(
         f"{traffic.right} requests answered, {traffic.bad} failed or wrong "
         f"(version 1: {versions['1']}, version 2: {versions['2']}, broken version 3: {versions['3']})"

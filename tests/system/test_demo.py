@@ -1,6 +1,7 @@
 """The demo is what a newcomer sees first, so it runs here as they run it; and it leaves nothing behind."""
 
 import os
+import re
 import signal
 import subprocess
 from contextlib import suppress
@@ -10,6 +11,7 @@ import psutil
 
 from lepton_edge.bundle import Bundle
 from lepton_edge.demo.stage import PROGRAM
+from lepton_edge.demo.story import DEVICES
 from tests.system.world import until
 
 DEMO_S = 150.0
@@ -42,8 +44,13 @@ def test_the_demo_ends_well_shows_the_table_and_cleans_up(tmp_path: Path) -> Non
     assert demo.returncode == 0, shown[-3000:]
     assert " 0 failed or wrong" in shown
     assert "broken version 3: 0" in shown
-    for device in ("camera-1", "camera-2", "camera-3"):
-        assert f"digits-2  {device}" in shown
+    for device in DEVICES:
+        assert re.search(rf"digits-2 +{device} ", shown)
+    assert re.search(r"digits-1 +camera-litert +litert +\S+-tflite +\d+ +\S+-tflite ", shown)
+    assert re.search(r"digits-1 +camera-ort +onnxruntime +\S+-onnx\S* +\d+ +\S+-onnx\S* ", shown)
+    assert re.search(r"digits-1 +camera-both +litert \+ onnxruntime +\S+ \+ \S+ .*the fastest of 2: ", shown)
+    formats = {variant.format for variant in Bundle.open(tmp_path / "kept" / "digits-3-broken.lep").manifest.variants}
+    assert formats == {"onnx", "tflite"}
     assert Bundle.open(tmp_path / "kept" / "digits-1.lep").verify().manifest.name == "digits"
     assert (tmp_path / "kept" / "digits-1.report.html").stat().st_size > 1000
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -61,7 +68,7 @@ def agents(process: psutil.Process) -> int:
 def test_ctrl_c_stops_every_process_and_removes_the_files(tmp_path: Path) -> None:
     with _start(tmp_path) as demo:
         process = psutil.Process(demo.pid)
-        until(lambda: agents(process) == 3, what="three agents")
+        until(lambda: agents(process) == len(DEVICES), what="three agents")
         family = process.children(recursive=True)
         demo.send_signal(signal.SIGINT)
         shown, _ = demo.communicate(timeout=60)
