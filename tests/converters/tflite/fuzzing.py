@@ -1,0 +1,261 @@
+"""What a random net shows of the TFLite writer: in float, in the choice of layouts, and in int8."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from converters.calibrate import calibrate
+from converters.data.npz import from_arrays
+from converters.graph.canonical import canonicalise
+from converters.importers import import_model
+from converters.measure.teacher import BUILTIN, XNNPACK, Taught, teacher_force
+from converters.quantize.compiler import Compiler, activations
+from converters.quantize.constraints import RULES, Constraints
+from converters.quantize.cost import Edges, Line, OperatorCost
+from converters.quantize.profiles import Profile, load_profile
+from converters.tflite.pack import write_file
+from converters.write.onnx import write_onnx
+from converters.write.tflite import Written, to_tflite
+from converters.write.tflite.digits import Symbols
+from converters.write.tflite.fuse import drop_dead, fuse_activations, open_borders
+from converters.write.tflite.layout import Borders, choose_layouts, layout_problem
+from converters.write.tflite.lower import lower
+from lepton_edge.bundle.binding import from_file, to_file
+from lepton_edge.errors import UnsupportedOperatorError
+from tests.converters.tflite.random_nets import OTHER_LENGTH, random_inputs, random_net
+
+logging.getLogger("onnxruntime").setLevel(logging.ERROR)
+
+Arrays = dict[str, np.ndarray]
+FLOAT_LIMIT = 2e-5
+"""Largest difference over largest output."""
+FEASIBLE = 5_000
+"""Choices of layouts that are tried one by one."""
+SAMPLES = 8
+TFLITE = ("litert-xnnpack", "litert-builtin", "tflite-runtime-2.14")
+ALL, REWRITTEN = "everything", "everything, rewritten"
+"""Profiles in which int8 costs nothing; the second says operators in other words where it can."""
+
+
+class Differs(NamedTuple):
+    """How far apart outputs are.
+
+    Attributes:
+        worst: largest difference over largest output.
+        noise: how far ONNX Runtime itself goes when the inputs change in their last digits.
+    """
+
+    worst: float
+    noise: float
+
+    @property
+    def wrong(self) -> bool:
+        """A net that makes much of the last digits of its inputs says nothing about who computes it."""
+        return not self.worst <= max(FLOAT_LIMIT, 4 * self.noise)
+
+
+# in float
+
+
+def reference(model: onnx.ModelProto | Path, *, optimise: bool = True) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    read = str(model) if isinstance(model, Path) else model.SerializeToString()
+    return onnxruntime.InferenceSession(read, options, providers=["CPUExecutionProvider"])
+
+
+def fuzz_float(seed: int, folder: Path) -> list[Differs]:
+    """A net natively and not, alone, in a batch, and with another length.
+
+    Raises:
+        UnsupportedOperatorError: the writer refuses it.
+    """
+    source = random_net(seed)
+    session = reference(source)
+    imported = import_model(source)
+    graph = canonicalise(imported.model, where=f"seed {seed}")
+    found = []
+    for native in (False, True):
+        path = folder / "net.tflite"
+        made, written = to_tflite(graph, where=f"seed {seed}", native=native)
+        write_file(made, path)
+        interpreter = Interpreter(str(path), num_threads=1)
+        for sizes in ({}, {"batch": 3}, {"batch": 2, "length": OTHER_LENGTH}):
+            fed = random_inputs(source, seed, **sizes)
+            got = run_file(interpreter, written, fed)
+            found.append(_differs(session, fed, got, seed))
+    return found
+
+
+def _differs(session: onnxruntime.InferenceSession, fed: Arrays, got: Sequence[np.ndarray], seed: int) -> Differs:
+    rng = np.random.default_rng(seed)
+    wanted = [one.astype(np.float32) for one in session.run(None, fed)]
+    shaken = {name: (one * (1 + 1e-7 * rng.standard_normal(one.shape))).astype(np.float32) for name, one in fed.items()}
+    others = [one.astype(np.float32) for one in session.run(None, shaken)]
+    pairs = zip(wanted, got, others, strict=True)
+    apart = [(_apart(want, one), _apart(want, other)) for want, one, other in pairs]
+    return Differs(max(one for one, _ in apart), max(other for _, other in apart))
+
+
+def _apart(want: np.ndarray, got: np.ndarray) -> float:
+    if want.shape != got.shape:
+        return float("inf")
+    if not want.size:
+        return 0.0
+    return float(np.max(np.abs(want - got)) / max(float(np.max(np.abs(want))), 1e-9))
+
+
+def run_file(interpreter: Interpreter, written: Written, fed: Arrays) -> list[np.ndarray]:
+    """Outputs in the graph's order, as the graph has them."""
+    details = {one["name"]: one for one in interpreter.get_input_details()}
+    arrays = {one.tensor: to_file(one, fed[one.name]) for one in written.inputs if one.name in fed}
+    for name, array in arrays.items():
+        if tuple(details[name]["shape"]) != array.shape:
+            interpreter.resize_tensor_input(details[name]["index"], array.shape)
+    interpreter.allocate_tensors()
+    for name, array in arrays.items():
+        interpreter.set_tensor(details[name]["index"], np.ascontiguousarray(array))
+    interpreter.invoke()
+    ends = {one["name"]: interpreter.get_tensor(one["index"]) for one in interpreter.get_output_details()}
+    return [from_file(one, ends[one.tensor], "float32") for one in written.outputs]
+
+
+# the choice of layouts
+
+
+class LayoutCost(NamedTuple):
+    """chosen: what the layouts cost; least: what the best of all choices costs, None where those are too many."""
+
+    chosen: int
+    least: int | None
+
+
+def fuzz_layout(seed: int, *, native: bool) -> LayoutCost:
+    """Raises UnsupportedOperatorError as the writer does."""
+    graph = canonicalise(import_model(random_net(seed)).model, where=f"seed {seed}")
+    program = lower(graph, where=f"seed {seed}")
+    fuse_activations(program)
+    drop_dead(program)
+    if native:
+        open_borders(program)
+    borders = Borders(native=native)
+    chosen = choose_layouts(program, Symbols(), borders).cost
+    ways, cost = layout_problem(program, Symbols(), borders)
+    sizes = [len(one) for one in ways]
+    if np.prod([float(size) for size in sizes]) > FEASIBLE:
+        return LayoutCost(chosen, None)
+    return LayoutCost(chosen, min(cost(choice) for choice in product(*(range(size) for size in sizes))))
+
+
+# in int8
+
+
+@cache
+def profile(name: str) -> Profile:
+    """One that is shipped, or one that takes in int8 all that the rules allow."""
+    if name in TFLITE:
+        return load_profile(name)
+    like = load_profile(TFLITE[name == ALL])
+    free = OperatorCost(in_float=Line(fixed=1000.0), in_int8=Line())
+    kinds = [*RULES, *like.operators, "MatMul.dynamic"]
+    rewritings = {} if name == ALL else like.rewritings
+    changes = {"operators": dict.fromkeys(kinds, free), "edges": Edges(), "rewritings": rewritings}
+    return msgspec.structs.replace(like, name=name, **changes)
+
+
+class Quantised(NamedTuple):
+    """One net in int8.
+
+    Attributes:
+        operators: of the units that are int8.
+        taught: every operator alone, by kernel set.
+        error: of int8 itself: the quantised graph in ONNX Runtime against float, over the output's deviation.
+        apart: LiteRT against the quantised graph in ONNX Runtime likewise, by kernel set.
+    """
+
+    operators: Sequence[str]
+    taught: Mapping[str, Sequence[Taught]]
+    error: float
+    apart: Mapping[str, float]
+
+
+class Calibrated:
+    """A net and the ranges of its tensors, for one plan after another."""
+
+    def __init__(self, seed: int) -> None:
+        self.where = f"seed {seed}"
+        source = random_net(seed)
+        imported = import_model(source)
+        drawn = [random_inputs(source, 100 + seed + at) for at in range(SAMPLES)]
+        self.samples = drawn[:2]
+        data = {name: np.concatenate([one[name] for one in drawn]) for name in drawn[0]}
+        self.graph = canonicalise(imported.model, where=self.where)
+        dataset = from_arrays(data, imported.signature, where=self.where)
+        self.statistics = calibrate(self.graph, dataset, tensors=activations(self.graph.graph))
+        self.float = reference(source)
+
+    def quantised(self, name: str, folder: Path, *, native: bool) -> Quantised | None:
+        """In the form that a profile wants; None where nothing of it is int8."""
+        chosen = profile(name)
+        compiler = Compiler(self.graph, self.statistics, [chosen])
+        plan = compiler.plan(chosen, Constraints("minmax"))
+        if not plan.int8:
+            return None
+        graph = compiler.quantised(plan)
+        write_onnx(graph, folder / "net.onnx")
+        made, written = to_tflite(graph, where=self.where, native=native, runtime=chosen.runtime)
+        write_file(made, folder / "net.tflite")
+        fed = [{one.tensor: to_file(one, arrays[one.name]) for one in written.inputs} for arrays in self.samples]
+        taught = {kernels: teacher_force(made, fed, kernels=kernels) for kernels in (XNNPACK, BUILTIN)}
+        operators = [plan.units[index].operator for index in sorted(plan.int8)]
+        return Quantised(operators, taught, *self._whole(folder, written))
+
+    def _whole(self, folder: Path, written: Written) -> tuple[float, dict[str, float]]:
+        session = reference(folder / "net.onnx", optimise=False)
+        plain = [self.float.run(None, one) for one in self.samples]
+        steps = [session.run(None, one) for one in self.samples]
+        found = {}
+        for kernels, resolver in _RESOLVERS.items():
+            path = str(folder / "net.tflite")
+            interpreter = Interpreter(path, num_threads=1, experimental_op_resolver_type=resolver)
+            got = [run_file(interpreter, written, one) for one in self.samples]
+            found[kernels] = deviation(got, steps, plain)
+        return deviation(steps, plain, plain), found
+
+
+_RESOLVERS = {XNNPACK: OpResolverType.AUTO, BUILTIN: OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
+
+
+def deviation(
+    got: Sequence[Sequence[np.ndarray]], wanted: Sequence[Sequence[np.ndarray]], like: Sequence[Sequence[np.ndarray]]
+) -> float:
+    """Of the worst output: root mean square of the difference over the standard deviation of `like`."""
+    worst = 0.0
+    for one, two, scale in zip(zip(*got, strict=True), zip(*wanted, strict=True), zip(*like, strict=True), strict=True):
+        apart = np.concatenate([(a - b).reshape(-1) for a, b in zip(one, two, strict=True)])
+        spread = float(np.std(np.concatenate([part.reshape(-1) for part in scale])))
+        worst = max(worst, float(np.sqrt(np.mean(apart**2))) / max(spread, 1e-6))
+    return worst
+
+
+def refused(error: UnsupportedOperatorError) -> str:
+    """The reasons of a refusal without the names of nodes."""
+    text = str(error).split("node(s): ")[-1]
+    return text[:160]
+
+
+def names(graph: ir.Model) -> list[str]:
+    return [node.op_type for node in graph.graph]
