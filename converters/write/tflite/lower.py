@@ -1,8 +1,8 @@
 """From a canonical graph, float or quantised, to a program: each node by the table's row for it.
 
 A node is an int8 unit where its row says that the kernel takes int8, everything that it reads is dequantised, and
-everything that it writes is quantised at once; a bias Add and an activation between count as part of it. Any other node
-computes in float, and what it reads is dequantised for it.
+everything that it writes is quantised at once, unless the plan marked it as float; a bias Add and an activation between
+count as part of it. Any other node computes in float, and what it reads is dequantised for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from converters.quantize.encoding import SHIFT
+from converters.quantize.tflite import STAYS_FLOAT
 from converters.tflite.model import Quantization
 from converters.write.tflite import ops  # noqa: F401 - fills the table
 from converters.write.tflite.activation import bounds_of, emit_clip
@@ -127,6 +128,9 @@ class GraphLowering:
             self._values[value] = Value(value.name or "", (), "float32")
 
     def _operator(self, node: ir.Node) -> None:
+        if self._is_no_change(node):
+            self._values[node.outputs[0]] = self._real(node.inputs[0])  # type: ignore[arg-type]  # Cast has an input
+            return
         entry = find(node.op_type, self._opset) if node.domain in {"", "ai.onnx"} else None
         if entry is None:
             raise CannotLowerError("TFLite has no such operator")
@@ -140,6 +144,13 @@ class GraphLowering:
         low.captures = {name: [self._real(value) for value in one.captured] for name, one in bodies.items()}
         entry.lower(low)
         self._finish(chain, outputs)
+
+    @staticmethod
+    def _is_no_change(node: ir.Node) -> bool:
+        """Whether a Cast is between types that are one in the file: float16, float32 and float64."""
+        floats = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE}
+        ends = [node.inputs[0], node.outputs[0]] if node.op_type == "Cast" else []
+        return bool(ends) and all(value is not None and value.dtype in floats for value in ends)
 
     def _operand(self, value: ir.Value, entry: Entry) -> Value:
         made = self._real(value)
@@ -209,6 +220,8 @@ class GraphLowering:
         scales = [self._written_scales(value) for value in written[-1].outputs]
         reads = _inputs(chain)
         data = [value for index, value in enumerate(reads) if value is not None and index not in entry.parameters]
+        if any(STAYS_FLOAT in one.metadata_props for one in chain):
+            return False
         if None in scales or not all(self._is_int8(value) for value in data):
             return False
         if not any(value in self._dequantised for value in data):
