@@ -461,7 +461,7 @@ def main() -> None:
     }
     for kind, group in found.items():
         errors = [
-            f"{100 * statistics.median(error(operators[kind][form], case.work, case.results[int8]) for case in group):.0f} %"
+            f"{statistics.median(error(operators[kind][form], case.work, case.results[int8]) for case in group):.0%}"
             for form, int8 in (("in_float", False), ("in_int8", True))
         ]
         sys.stderr.write(f"{kind:18} median error of the line: {errors[0]} in float, {errors[1]} in int8\n")

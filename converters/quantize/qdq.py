@@ -8,12 +8,12 @@ only in other words are in `rewriting`.
 
 import onnx_ir as ir
 
-from converters.quantize.cost import kind
+from converters.quantize.cost import is_view, kind
 from converters.quantize.encoding import Encoding
 from converters.quantize.integers import Integers
 from converters.quantize.plan import Plan
 from converters.quantize.rewriting import REWRITINGS, Rewriting, Site
-from converters.quantize.tflite import carries, saturating
+from converters.quantize.tflite import STAYS_FLOAT, carries, saturating
 from converters.quantize.units import Unit, clip_bounds, constant
 from converters.quantize.weights import Known
 
@@ -60,7 +60,16 @@ class _Writer:
             elif self._explicit:
                 self._equal_scales(unit)
             self._drop_activation(unit)
+        if self._explicit:
+            self._mark_float()
         self._integers.names.drop_unused()
+
+    def _mark_float(self) -> None:
+        """Tell the writer what is float by choice: between int8 units it would look as if it were one."""
+        for index, unit in enumerate(self._plan.units):
+            if index not in self._plan.int8 and not is_view(unit):
+                for node in unit.nodes:
+                    self._nodes[node.name or ""].metadata_props[STAYS_FLOAT] = "true"
 
     @property
     def _explicit(self) -> bool:
@@ -140,12 +149,15 @@ class _Writer:
         """What an operator computes, by way of the steps that it cannot do without."""
         encoding = self._encoding(name)
         if writer.rule is not None and writer.rule.fixed not in {None, encoding}:
-            return self._integers.requantise(value, f"{name}_fixed", writer.rule.fixed)
+            return self._by_way_of(value, f"{name}_fixed", writer.rule.fixed)
         if writer.activation is not None and not self._keeps_activation(writer):
             bounds = clip_bounds(writer.activation)
             if not encoding.within(*bounds):
-                return self._integers.requantise(value, f"{name}_clipped", saturating(encoding, bounds))
+                return self._by_way_of(value, f"{name}_clipped", saturating(encoding, bounds))
         return value
+
+    def _by_way_of(self, value: ir.Value, name: str, encoding: Encoding) -> ir.Value:
+        return self._integers.once(self._integers.requantise(value, name, encoding), name)
 
     def _keeps_activation(self, unit: Unit) -> bool:
         """Whether the activation is a field of the operator: needed where the steps do not end at its bounds."""
@@ -163,7 +175,8 @@ class _Writer:
             source = node.inputs[index]
             if source is not None and constant(value) is None and self._encoding(value.name) != wanted:
                 name = f"{unit.name}_{value.name}"
-                node.replace_input_with(index, self._integers.requantise(source, name, wanted))
+                changed = self._integers.requantise(self._integers.once(source, name), name, wanted)
+                node.replace_input_with(index, changed)
 
     def _become_output(self, value: ir.Value, real: ir.Value) -> None:
         """Where `value` was an output of the graph, `real` takes its place and its name."""

@@ -133,11 +133,12 @@ def clip_by_product(site: Site) -> None:
     if site.source.within(*bounds):
         _stand_for(site, _steps(site))
     elif carries("Mul", bounds):
-        made = site.integers.node("Mul", [x, _number(site, 1.0, "one")], f"{name}_product", after=x)
-        site.node.replace_input_with(0, _shaped(made, x))
+        site.node.replace_input_with(0, site.integers.once(x, name))
     else:
-        clipped = site.integers.requantise(x, f"{name}_clipped", saturating(site.source, bounds))
-        site.node.outputs[0].replace_all_uses_with(clipped)
+        clipped = site.integers.requantise(
+            site.integers.once(x, name), f"{name}_clipped", saturating(site.source, bounds)
+        )
+        site.node.outputs[0].replace_all_uses_with(site.integers.once(clipped, f"{name}_clipped"))
         _remove(site.node)
 
 

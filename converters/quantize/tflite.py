@@ -22,6 +22,10 @@ _IMAGES = frozenset({"AveragePool", "Conv", "ConvTranspose", "DepthToSpace", "Ma
 _IMAGE_RANK = 4
 
 
+STAYS_FLOAT = "lepton_edge.float"
+"""Key of a node's metadata: the plan wants it in float, also where all around it is int8."""
+
+
 def carries(operator: str, bounds: tuple[float, float]) -> bool:
     """Whether an operator clips to these bounds by itself."""
     return operator in _CARRIERS and bounds in _FIELDS

@@ -14,6 +14,7 @@ from converters.quantize.cost import Edges, Line, OperatorCost, kind
 from converters.quantize.encoding import SIGNED_UNIT, UNIT
 from converters.quantize.profiles import STATIC, X86_AVX2, Profile
 from converters.quantize.qdq import write_qdq
+from converters.write.tflite import to_tflite
 from tests.converters.quantised import (
     CHANNELS,
     Case,
@@ -214,6 +215,17 @@ def test_bounds_without_zero_and_volumes_stay_float() -> None:
     ]
     deep = Case(net(nodes, {"w": volume, "axis": np.array([1])}))
     assert any("on images alone" in reason for reason in deep.plan(TAKES_ALL).reasons.values())
+
+
+def test_what_stays_float_between_int8_units_stays_it_in_the_file() -> None:
+    """Or an operator would run in the very int8 kernel that the plan avoids."""
+    case = _case("hard swish")
+    made = case.plan(msgspec.structs.replace(TAKES_ALL, operators={"Conv.pointwise": _CHEAP}))
+    assert case.names(made) == {"Conv"}
+    written, _ = to_tflite(write_qdq(case.float, made), where="net")
+    kinds = {one.code: written.main.tensors[one.outputs[0]].dtype for one in written.main.operators}
+    assert kinds["CONV_2D"] == "int8"
+    assert kinds["HARD_SWISH"] == "float32"
 
 
 def test_a_fixed_scale_gives_way_to_a_group_that_goes_beyond() -> None:
