@@ -29,7 +29,8 @@ class Written:
 
     Attributes:
         inputs, outputs: how its tensors stand for the graph's, in the graph's order.
-        min_runtime: the oldest TFLite that has all of its operators, as TFLite counts its versions.
+        min_runtime: the oldest release of the runtime that has all of its operators; "" where none is too old (LiteRT
+            counts anew: its first release followed TensorFlow 2.17).
     """
 
     inputs: Sequence[Binding]
@@ -83,7 +84,7 @@ def to_tflite(
     written = Written(
         [_binding(value, emitter.layouts[0], given=False) for value in program.inputs],
         [_binding(value, emitter.layouts[0], given=True) for value in program.outputs],
-        runtime_version(operators),
+        runtime_version(operators) if runtime == "tflite-runtime" else "",
     )
     return made, written
 
