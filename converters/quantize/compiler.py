@@ -18,6 +18,7 @@ from converters.quantize.profiles import Profile
 from converters.quantize.qdq import write_qdq
 from converters.quantize.units import constant, find_units
 from converters.quantize.weights import Floats, Known
+from converters.write.float16 import to_float16
 from lepton_edge.errors import UnsupportedOperatorError
 
 CANDIDATES: tuple[Method, ...] = ("mse", "minmax")
@@ -120,8 +121,10 @@ class Compiler:
             UnsupportedOperatorError: its runtime lacks operators; all are named.
         """
         model = self.quantised(made)
-        if made.profile.format == "onnx":  # TFLite has no float kernel with int8 weights that is as fast as float's
+        if made.profile.format == "onnx":
             store_weights(model, keep=_kept(made), known=self._known)
+        else:  # TFLite has no float kernel with int8 weights that is as fast as float's
+            model = to_float16(model, scaled=False)
         artifact = write_artifact(model, made.profile, "int8", folder, keep_graph=self._keep_graphs)
         return replace(artifact, int8_macs=made.int8_share, notes=_notes(made))
 
