@@ -35,18 +35,18 @@ lint: $(VENV)/.dev    ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 test: system-packages lint   ## everything that CI runs
-	$(BIN)/pytest -m 'not slow'
+	LEPTON_TFLITE_RUNTIME_PYTHON="$$(sh .ci/tflite-runtime $(BIN)/python)" $(BIN)/pytest -m 'not slow'
 
 test-long: system-packages $(VENV)/.dev   ## the long forms: full crash sweep, more examples
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest
+	LEPTON_TFLITE_RUNTIME_PYTHON="$$(sh .ci/tflite-runtime $(BIN)/python)" HYPOTHESIS_PROFILE=long $(BIN)/pytest
 	LEPTON_TEST_BROKER=mosquitto $(BIN)/pytest tests/device_agent
 
 bench: $(VENV)/.dev   ## print the tables of docs/benchmarks.md
 	$(BIN)/python benchmarks/run.py
 
-profile: $(VENV)/.dev ## measure this CPU's operators (writes converters/quantize/profile_data; TFLITE_RUNTIME_PYTHON: see profile_tflite.py)
+profile: $(VENV)/.dev ## measure this CPU's operators (writes converters/quantize/profile_data)
 	$(BIN)/python benchmarks/profile_ort.py
-	$(BIN)/python benchmarks/profile_tflite.py
+	LEPTON_TFLITE_RUNTIME_PYTHON="$$(sh .ci/tflite-runtime $(BIN)/python)" $(BIN)/python benchmarks/profile_tflite.py
 
 clean:           ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

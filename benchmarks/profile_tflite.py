@@ -3,7 +3,7 @@
 As profile_ort.py: chains of equal blocks, long and short, whose difference is free of the ends; per kind of operator a
 line is fitted. Where an operator has several int8 forms, the profile names the one that costs least. Results are
 converters/quantize/profile_data/{litert-xnnpack,litert-builtin,tflite-runtime-2.14}.json; the last one is measured
-where TFLITE_RUNTIME_PYTHON names a Python that has tflite-runtime.
+where LEPTON_TFLITE_RUNTIME_PYTHON names a Python that has tflite-runtime.
 """
 
 import json
@@ -79,7 +79,7 @@ class Worker:
 def targets() -> Iterator[Target]:
     yield Target("litert-xnnpack", sys.executable)
     yield Target("litert-builtin", sys.executable, "builtin")
-    other = os.environ.get("TFLITE_RUNTIME_PYTHON")
+    other = os.environ.get("LEPTON_TFLITE_RUNTIME_PYTHON")
     if other:
         yield Target("tflite-runtime-2.14", other)
 

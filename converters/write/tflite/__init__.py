@@ -79,7 +79,7 @@ def to_tflite(
         dict(zip(names[1], main.outputs, strict=True)),
     )
     made = TfliteModel(subgraphs, f"lepton-edge {VERSION}", [signature])
-    check_model(made, where=where)
+    check_model(made, where=where, runtime=runtime)
     operators = [operator for subgraph in subgraphs for operator in subgraph.operators]
     written = Written(
         [_binding(value, emitter.layouts[0], given=False) for value in program.inputs],
