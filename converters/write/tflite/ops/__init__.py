@@ -5,6 +5,7 @@ from converters.write.tflite.ops import (  # noqa: F401 - each fills the table
     arithmetic,
     cast,
     compare,
+    control,
     conv,
     deconv,
     einsum,

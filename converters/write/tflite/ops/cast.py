@@ -5,9 +5,7 @@ import onnx_ir as ir
 
 from converters.write.tflite.lowering import Lowering
 from converters.write.tflite.ops.widen import cast, same
-from converters.write.tflite.program import Together, Value
 from converters.write.tflite.table import lowers
-from converters.write.tflite.values import dtype_of
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16}
 
@@ -26,18 +24,12 @@ def to_type_of(low: Lowering) -> None:
 
 
 def _cast(low: Lowering, target: ir.DataType) -> None:
-    """Numbers that the target type cannot hold: integers keep their low bits; of floats ONNX leaves it open."""
-    x, output, source = low.input(0), low.output(), low.node.inputs[0]
-    dtype_of(low.node.outputs[0])
-    kind = source.dtype if source is not None else None
-    if target == ir.DataType.FLOAT16 and kind not in {
-        ir.DataType.FLOAT16,
-        ir.DataType.BOOL,
-        ir.DataType.INT8,
-        ir.DataType.UINT8,
-    }:
-        _rounded(low, cast(low, x, "float32"), output)
-    elif target in _FLOATS:
+    """Numbers that the target type cannot hold: integers keep their low bits; of floats ONNX leaves it open.
+
+    Floats of all widths are float32 in the file.
+    """
+    x, output = low.input(0), low.output()
+    if target in _FLOATS:
         cast(low, x, "float32", output) if x.dtype != "float32" else same(low, x, output)
     elif x.dtype == "float32" and target not in {ir.DataType.BOOL, ir.DataType.INT32, ir.DataType.INT64}:
         # Through a type that holds more, so that numbers out of range wrap around as ONNX Runtime's do.
@@ -45,13 +37,6 @@ def _cast(low: Lowering, target: ir.DataType) -> None:
         cast(low, wide, output.dtype, output)
     else:
         cast(low, x, output.dtype, output)
-
-
-def _rounded(low: Lowering, x: Value, output: Value) -> None:
-    """float32 with the digits of float16: there and back."""
-    half = low.temp(x.shape, "float16")
-    low.emit("CAST", [x], [half], {"in_data_type": "float32", "out_data_type": "float16"}, rule=Together())
-    low.emit("CAST", [half], [output], {"in_data_type": "float16", "out_data_type": "float32"}, rule=Together())
 
 
 @lowers("Identity", since=1, int8=True, moves=True)

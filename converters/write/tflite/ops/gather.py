@@ -120,6 +120,8 @@ def _tuples(low: Lowering, x: Value, index: Value, batch: int) -> Value:
     whole = index
     if sizes is not None:
         whole = _each_from_front(low, index, np.array(sizes))
+    elif index.constant and integers(index).min() < 0:
+        low.refuse("its indices count from the end of an axis of open size")
     if not batch:
         return whole
     shape = static(low, index, "the shape of the indices")

@@ -256,16 +256,18 @@ def top_k(low: Lowering) -> None:
     order = [at for at in range(x.rank) if at != axis] + [axis]
     source = low.transpose(source, tuple(order))
     count = low.reshape(narrowed(low, low.input(1)), ()) if not low.input(1).constant else _scalar(low)
-    shape = tuple(low.output(0 if low.optional_output(0) else 1).shape[at] for at in order)
+    given = low.input(1)
+    size = int(given.array().reshape(())) if given.constant else f"{low.node.name}_largest"
+    shape = (*source.shape[:-1], size)
     values, places = low.temp(shape, dtype), low.temp(shape, "int32")
     low.emit("TOPK_V2", [source, count], [values, places])
     back = tuple(int(at) for at in np.argsort(order))
     output, indices = low.optional_output(0), low.optional_output(1)
     if output is not None:
         found = _turned(low, values) if not largest else values
-        low.reshape(low.transpose(cast(low, found, output.dtype), back), output.shape, output)
+        low.transpose(cast(low, found, output.dtype), back, output)
     if indices is not None:
-        low.reshape(low.transpose(cast(low, places, "int64"), back), indices.shape, indices)
+        low.transpose(cast(low, places, "int64"), back, indices)
 
 
 def _scalar(low: Lowering) -> Value:

@@ -94,14 +94,14 @@ def view(low: Lowering) -> None:
 
 
 def _view_open(low: Lowering, x: Value, output: Value) -> None:
-    """Several open sizes: those of x, in their order."""
-    rest = [size for size in zip(x.shape, sizes_of(low, x), strict=True) if isinstance(size[0], str)]
-    if [size for size, _ in rest] != [size for size in output.shape if isinstance(size, str)]:
+    """Several open sizes: those that x has, and one that the kernel finds out."""
+    own = dict(zip(x.shape, sizes_of(low, x), strict=True))
+    parts = []
+    for size in output.shape:
+        known_part = low.constant(np.array([size], np.int32)) if isinstance(size, int) else own.get(size)
+        parts.append(low.constant(np.array([-1], np.int32)) if known_part is None else known_part)
+    if sum(isinstance(size, str) and size not in own for size in output.shape) > 1:
         low.refuse(f"the sizes {list(output.shape)} do not follow from {list(x.shape)}")
-    found = iter(rest)
-    parts = [
-        next(found)[1] if isinstance(size, str) else low.constant(np.array([size], np.int32)) for size in output.shape
-    ]
     _reshape_to(low, x, joined(low, parts), output)
 
 
@@ -207,3 +207,12 @@ def _float_range(low: Lowering, ends: list[Value], output: Value) -> None:
     zero, one = low.constant(np.int32(0)), low.constant(np.int32(1))
     low.emit("RANGE", [zero, formula.maximum(whole, zero), one], [index])
     formula.add(formula.mul(cast(low, index, "float32"), step), start, output)
+
+
+@lowers("Constant", since=1)
+def constant(low: Lowering) -> None:
+    """Those that are left in the bodies of control flow."""
+    [(name, item)] = low.node.attributes.items()
+    if name not in {"value", "value_float", "value_floats", "value_int", "value_ints"}:
+        low.refuse(f"TFLite has no constants like its {name}")
+    fill(low, item.as_tensor().numpy() if name == "value" else np.array(item.value), low.output())
