@@ -20,7 +20,7 @@ import onnxruntime
 from converters.importers.tflite.convert import border_names, to_onnx
 from converters.importers.tflite.scope import is_steps
 from converters.ort import PROVIDERS, options
-from converters.tflite.model import Subgraph, TfliteModel
+from converters.tflite.model import Operator, Subgraph, Tensor, TfliteModel
 from converters.tflite.pack import write_file
 from lepton_edge.bundle.binding import Array, Arrays
 from lepton_edge.runtimes import runtimes
@@ -50,7 +50,8 @@ class Taught(NamedTuple):
 
 
 def teacher_force(model: TfliteModel, inputs: Sequence[Arrays], *, kernels: str = XNNPACK) -> list[Taught]:
-    """Compare every operator that gives steps (or other whole numbers); float ones are left to whole outputs.
+    """Compare every operator that gives steps (or other whole numbers); float ones are left to whole outputs, and so
+    is what works on shapes alone.
 
     Args:
         model: the file.
@@ -65,25 +66,60 @@ def teacher_force(model: TfliteModel, inputs: Sequence[Arrays], *, kernels: str 
         return [
             _taught(model, index, tensors, kernels, Path(folder))
             for index, operator in enumerate(model.main.operators)
-            if any(_whole(model.main, output) for output in operator.outputs)
+            if _is_compared(model.main, operator)
         ]
 
 
-def cut(model: TfliteModel, index: int) -> TfliteModel:
-    """One operator of the main subgraph as a file of its own, its computed inputs as the file's."""
+def cut(model: TfliteModel, index: int, recorded: Sequence[Mapping[int, Array]]) -> TfliteModel:
+    """One operator of the main subgraph as a file of its own, its computed inputs as the file's.
+
+    Args:
+        model: the file.
+        index: of the operator.
+        recorded: tensors of whole runs. Shapes are those of the runs, since a file does not hold those of open axes;
+            whole numbers that were computed, such as the shape that an operator is to give, become constants.
+    """
     main, operator = model.main, model.main.operators[index]
-    kept = list(dict.fromkeys(one for one in (*operator.inputs, *operator.outputs) if one >= 0))
+    kept = _tensors_of(operator)
     place = {old: new for new, old in enumerate(kept)} | {-1: -1}
-    tensors = [replace(main.tensors[old], name=f"tensor_{old}", signature=None) for old in kept]
+    given = {one for one in operator.inputs if one >= 0 and main.tensors[one].data is None}
+    fixed = {one for one in given if _is_parameter(main.tensors[one], [run[one] for run in recorded])}
+    fixed = set() if fixed == given else fixed
+    tensors = [_as_run(main, old, recorded[0], fixed=old in fixed) for old in kept]
     moved = replace(
         operator,
         inputs=tuple(place[one] for one in operator.inputs),
         outputs=tuple(place[one] for one in operator.outputs),
         intermediates=(),
     )
-    fed = tuple(place[one] for one in dict.fromkeys(operator.inputs) if one >= 0 and main.tensors[one].data is None)
+    fed = tuple(place[one] for one in kept if one in given - fixed)
     single = Subgraph("cut", tensors, [moved], fed, moved.outputs)
     return TfliteModel([single, *model.subgraphs[1:]])
+
+
+def _is_compared(main: Subgraph, operator: Operator) -> bool:
+    """Whether it gives whole numbers and reads more than those without scales: what works on shapes is no arithmetic
+    of a model, and what reads nothing at all is none of a run.
+    """
+    read = [main.tensors[one] for one in operator.inputs if one >= 0 and main.tensors[one].data is None]
+    data = [one for one in read if is_steps(one) or one.dtype not in {"int32", "int64"}]
+    return bool(data) and any(_whole(main, output) for output in operator.outputs)
+
+
+def _tensors_of(operator: Operator) -> list[int]:
+    return list(dict.fromkeys(one for one in (*operator.inputs, *operator.outputs) if one >= 0))
+
+
+def _is_parameter(tensor: Tensor, runs: Sequence[Array]) -> bool:
+    whole = tensor.quantization is None and tensor.dtype in {"int32", "int64"}
+    return whole and all(np.array_equal(one, runs[0]) for one in runs)
+
+
+def _as_run(main: Subgraph, index: int, recorded: Mapping[int, Array], *, fixed: bool) -> Tensor:
+    tensor = replace(main.tensors[index], name=f"tensor_{index}", signature=None)
+    if index not in recorded or tensor.data is not None:
+        return tensor
+    return replace(tensor, shape=recorded[index].shape, data=recorded[index] if fixed else None)
 
 
 def _whole(main: Subgraph, index: int) -> bool:
@@ -129,11 +165,12 @@ def _taught(
     model: TfliteModel, index: int, tensors: Sequence[Mapping[int, Array]], kernels: str, folder: Path
 ) -> Taught:
     operator = model.main.operators[index]
-    alone = cut(model, index)
+    alone = cut(model, index, tensors)
     interpreter = _interpreter(alone, folder, kernels)
     graph = to_onnx(alone, where=f"operator {index} ({operator.code})")
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options(threads=1), providers=PROVIDERS)
-    fed = [one for one in dict.fromkeys(operator.inputs) if one >= 0 and model.main.tensors[one].data is None]
+    kept = _tensors_of(operator)
+    fed = [kept[place] for place in alone.main.inputs]
     apart = []
     for recorded in tensors:
         arrays = [recorded[one] for one in fed]

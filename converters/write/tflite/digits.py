@@ -7,6 +7,7 @@ no byte: they give the digits other axes. Sizes that are not known stand as prim
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +76,23 @@ def merged(digits: Iterable[Digit]) -> Layout:
             made[-1] = Digit(digit.axis, digit.stride, last.size * digit.size)
         else:
             made.append(digit)
+    return tuple(made)
+
+
+def cut_alike(layout: Layout, other: Layout) -> Layout | None:
+    """The digits of `layout`, cut where those of `other` are cut too; None where neither cut divides the other, as in
+    an axis of 12 that is 3 x 4 here and 2 x 6 there: then no order of digits leads from one to the other.
+    """
+    cuts = {(digit.axis, digit.stride) for digit in other}
+    made: list[Digit] = []
+    for digit in layout:
+        inner = sorted(
+            stride for axis, stride in cuts if axis == digit.axis and digit.stride < stride < digit.stride * digit.size
+        )
+        ends = list(pairwise([digit.stride, *inner, digit.stride * digit.size]))
+        if any(high % low for low, high in ends):
+            return None
+        made += [Digit(digit.axis, low, high // low) for low, high in reversed(ends)]
     return tuple(made)
 
 

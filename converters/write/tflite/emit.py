@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +9,17 @@ import onnx_ir as ir
 
 from converters.tflite.model import Data, Option, Quantization, Subgraph
 from converters.write.tflite.builder import Builder
-from converters.write.tflite.digits import Digit, Layout, Symbols, axes_of, digits_of, entries, plain, same_bytes
+from converters.write.tflite.digits import (
+    Digit,
+    Layout,
+    Symbols,
+    axes_of,
+    cut_alike,
+    digits_of,
+    entries,
+    plain,
+    same_bytes,
+)
 from converters.write.tflite.layout import AS_THE_GRAPH, Borders, Layouts, choose_layouts
 from converters.write.tflite.program import (
     Axes,
@@ -152,6 +161,9 @@ class _Subgraph:
         held, sizes = self._held[value], _sizes(value, layout)
         alike = next((index for one, index in held.items() if same_bytes(one, layout)), None)
         source, index = next(iter(held.items()))
+        if alike is None and cut_alike(source, layout) is None:
+            source = plain(self._symbols.sizes(value.shape))
+            index = self._tensor(value, source)
         if alike is not None and self._made.sizes(alike) == sizes:
             return alike
         made = self._made.like(index, sizes)
@@ -163,7 +175,9 @@ class _Subgraph:
 
     def _transposed(self, value: Value, source: Layout, index: int, layout: Layout, made: int) -> None:
         """Axis by axis; digit by digit where whole axes do not do."""
-        before, after = _cut_alike(source, layout), _cut_alike(layout, source)
+        before, after = cut_alike(source, layout), cut_alike(layout, source)
+        if before is None or after is None:
+            raise AssertionError(f"{value.name}: cut across")
         order = [before.index(digit) for digit in after]
         if len(before) == len(source) == value.rank and len(after) == len(layout):
             self._made.transpose(index, order, made)
@@ -248,16 +262,3 @@ def _arranged_tensor(value: Value, order: Order, picks: Sequence[npt.NDArray[np.
 
 def _ir_type(data: Data) -> ir.DataType:
     return ir.DataType.from_numpy(data.dtype) if isinstance(data, np.ndarray) else data.dtype
-
-
-def _cut_alike(layout: Layout, other: Layout) -> list[Digit]:
-    """The digits of `layout`, cut where those of `other` are cut too."""
-    cuts = {(digit.axis, digit.stride) for digit in other}
-    made: list[Digit] = []
-    for digit in layout:
-        inner = sorted(
-            stride for axis, stride in cuts if axis == digit.axis and digit.stride < stride < digit.stride * digit.size
-        )
-        ends = [digit.stride, *inner, digit.stride * digit.size]
-        made += [Digit(digit.axis, low, high // low) for low, high in reversed(list(pairwise(ends)))]
-    return made

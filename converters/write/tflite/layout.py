@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.write.tflite.digits import Layout, Symbols, axes_of, ordered, plain, same_bytes
+from converters.write.tflite.digits import Layout, Symbols, axes_of, cut_alike, ordered, plain, same_bytes
 from converters.write.tflite.program import Program, Step, Value
 from converters.write.tflite.signatures import Signature, signatures
 from converters.write.tflite.solve import Factor, TooWideError, minimise
@@ -222,7 +222,8 @@ class _Costs:
             return 0.0
         if same_bytes(one, other):
             return CALL
-        return CALL + self._symbols.bytes_of(value.shape, ITEM_BYTES.get(value.dtype, 4))
+        moves = 1 if cut_alike(one, other) is not None else 2  # by way of the graph's own order
+        return moves * (CALL + self._symbols.bytes_of(value.shape, ITEM_BYTES.get(value.dtype, 4)))
 
 
 ITEM_BYTES = {

@@ -163,7 +163,7 @@ class Lowering:
             return self.constant(real.astype(np.dtype(value.dtype)), what=what)
         limits, scales = np.iinfo(np.dtype(value.dtype)), value.quantization
         steps = np.clip(np.rint(real / scales.scale[0]) + scales.zero_point[0], limits.min, limits.max)
-        data = steps.astype(np.dtype(value.dtype))
+        data = np.asarray(steps, np.dtype(value.dtype))  # numpy makes a bare number of an array without axes
         return Value(self._name(what), data.shape, value.dtype, scales, data)
 
     def _name(self, what: str) -> str:
