@@ -33,7 +33,7 @@ def _conv_2d(low: Lowering, x: Value, weights: Value, bias: Value, windows: Wind
         flat = windows[0]._replace(size=1, kernel=1, stride=1, dilation=1, begin=0, end=0, out=1, tail=0, same=False)
         windows = [flat, *windows]
         x, weights = tall(low, x), tall(low, weights)
-    weights = kernel_weights(low, x, weights)
+    weights = kernel_weights(low, x, weights, hybrid=False)
     padding = padding_of(windows)
     if padding is None:
         x, padding = pad(low, x, pads_of(low, windows)), "VALID"
