@@ -78,8 +78,7 @@ def quantize_model(
         metric: top1, top5, f1, auc, map, mse, mae, cer, cosine, agreement or module:function; by default top1 with
             class labels, else agreement.
         budget: what may be lost, 1.0 by default: points, or the unit of mse, mae or a function.
-        calibration: how many of `data` calibrate; 100, or half of fewer than 200, by default.
-        calibration_data: data of its own for calibration.
+        calibration, calibration_data: how many of `data` calibrate (100, or half of fewer than 200), or data for that.
         preprocess: preprocess.toml, for data that are files.
         seed: chooses the samples of each side.
         method: how ranges are chosen: auto, minmax, percentile, entropy or mse.

@@ -180,6 +180,7 @@ def test_save_names_an_operator_of_the_model(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore:.*its weights are float16")
 def test_a_tflite_source_that_is_quantised_is_kept_in_both_formats(conv_onnx: Path, tmp_path: Path) -> None:
     x = models.samples(60)["x"]
     made = le.quantize_model(conv_onnx, data=x, budget=100).save(tmp_path / "q.tflite")
