@@ -4,7 +4,7 @@ import numpy as np
 
 from converters.tflite.model import DType
 from converters.write.tflite.lowering import Lowering
-from converters.write.tflite.ops.formula import Formula, scalar
+from converters.write.tflite.ops.formula import Formula, broadcast, scalar
 from converters.write.tflite.ops.widen import FLOAT, NUMBERS, aligned, cast, elementwise, same, working_type
 from converters.write.tflite.program import Together, Value
 from converters.write.tflite.table import lowers
@@ -51,14 +51,8 @@ def _chain(low: Lowering, output: Value, takes: frozenset[DType]) -> None:
         same(low, made, output)
     for index in range(1, last + 1):
         operand = low.input(index)
-        shape = _together(made, operand)
+        shape = broadcast(made.shape, operand.shape)
         made = elementwise(low, code, [made, operand], output if index == last else None, takes=takes, shape=shape)
-
-
-def _together(one: Value, other: Value) -> tuple[int | str, ...]:
-    from converters.write.tflite.ops.formula import broadcast  # noqa: PLC0415
-
-    return broadcast(one.shape, other.shape)
 
 
 @lowers("Neg", since=6)

@@ -9,7 +9,7 @@ from converters.write.tflite.lowering import Lowering
 from converters.write.tflite.ops.formula import known
 from converters.write.tflite.ops.move import Cut, axis_places, cut, scattered
 from converters.write.tflite.ops.widen import NUMBERS, cast, constant_ints, fill, narrowed, same
-from converters.write.tflite.program import Axis, Fixed, Input, PerAxis, Together, Value
+from converters.write.tflite.program import Axis, Choice, Fixed, Input, PerAxis, Together, Value, nhwc
 from converters.write.tflite.table import lowers
 
 _TAKES: frozenset[DType] = NUMBERS | {"int8", "uint8", "bool"}
@@ -127,8 +127,6 @@ def _by_index(low: Lowering, x: Value, widths: Widths, mode: str, output: Value)
 
 def take(low: Lowering, x: Value, index: Value, axis: int, output: Value) -> None:
     """Entries along one axis; index of shape (n,)."""
-    from converters.write.tflite.program import Choice, nhwc  # noqa: PLC0415
-
     ways = [Fixed()] + ([Fixed(inputs={0: nhwc(x.rank)}, outputs={0: nhwc(x.rank)})] if x.rank > 2 else [])
     low.emit("GATHER", [x, index], [output], {"axis": Axis(axis), "batch_dims": 0}, rule=Choice(tuple(ways)))
 
