@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from converters.graph.canonical import canonicalise
 from converters.graph.signature import parse_shape
 from converters.importers import import_model
-from lepton_edge.errors import LeptonError, ModelError, NotYetSupportedError, UnsupportedOperatorError, UsageError
+from lepton_edge.errors import LeptonError, ModelError, UnsupportedOperatorError, UsageError
 from tests.converters import models
 
 

@@ -33,9 +33,7 @@ def net() -> TfliteModel:
     whole_numbers = rng.integers(-9, 9, (3, 3, 3, 2)).astype(np.int8)
     tensors = [
         Tensor("image", (1, 6, 5, 2), "int8", signature=(-1, 6, 5, 2), quantization=STEPS),
-        Tensor(
-            "w", (3, 3, 3, 2), "int8", quantization=PER_CHANNEL, data=rng.integers(-9, 9, (3, 3, 3, 2)).astype("i1")
-        ),
+        Tensor("w", (3, 3, 3, 2), "int8", quantization=PER_CHANNEL, data=whole_numbers),
         Tensor("b", (3,), "int32", data=np.arange(3, dtype=np.int32)),
         Tensor("y", (1, 6, 5, 3), "int8", signature=(-1, 6, 5, 3), quantization=STEPS),
         Tensor("real", (1, 6, 5, 3), "float32", signature=(-1, 6, 5, 3)),
