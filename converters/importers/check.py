@@ -1,6 +1,6 @@
 """An imported graph held against the model that it was made from: both run, and their outputs are compared."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,20 +101,27 @@ def check_canonical(original: Path, file: Path, samples: Sequence[Arrays], *, wh
                 )
 
 
-def check_lite(plain: Session, lite: Session, samples: Sequence[Arrays], *, where: str) -> None:
-    """Hold the float TFLite file against the float ONNX one.
+def check_lite(
+    plain: Callable[[], Session], lite: Callable[[], Session], *, samples: Sequence[Arrays], where: str
+) -> None:
+    """Hold the float TFLite file against the float ONNX one; each is opened when the other is closed.
 
     Raises:
         SelfTestError: an output differs, or a runtime does not take its file.
     """
-    for sample in samples:
-        wanted, got = plain.run(sample), lite.run(sample)
-        for name, want in wanted.items():
-            if apart := how_apart(got[name], want):
+    wanted, got = _answers(plain, samples), _answers(lite, samples)
+    for want, answer in zip(wanted, got, strict=True):
+        for name, array in want.items():
+            if apart := how_apart(answer[name], array):
                 raise SelfTestError(
                     f"{where}: its TFLite file gives another {name!r} than the model itself ({apart}): a fault of "
                     "lepton-edge, so no TFLite is made; please report it with the model"
                 )
+
+
+def _answers(opened: Callable[[], Session], samples: Sequence[Arrays]) -> list[Arrays]:
+    session = opened()
+    return [session.run(sample) for sample in samples]
 
 
 def _apart(got: Array, want: Array) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, get_args
@@ -189,7 +190,8 @@ def _in_both(
         return [plain], {}
     try:
         lite = write_artifact(model, FLOAT_TFLITE, "float32", plain.path.parent, keep_graph=how.keep_graphs)
-        check_lite(plain.open(source.signature), lite.open(source.signature), samples, where=source.where)
+        opened = partial(plain.open, source.signature), partial(lite.open, source.signature)
+        check_lite(*opened, samples=samples, where=source.where)
     except (UnsupportedOperatorError, SelfTestError) as error:
         if not plain.shipped:
             raise
