@@ -37,6 +37,7 @@ from converters.write.tflite.program import (
     Value,
 )
 from converters.write.tflite.signatures import Signature
+from lepton_edge.errors import UnsupportedOperatorError
 
 _LAZY_BYTES = 1 << 16
 """Constants from this size on are re-ordered only when they are written, one at a time."""
@@ -99,6 +100,7 @@ class _Subgraph:
     def _step(self, step: Step, way: Signature) -> None:
         if isinstance(step.rule, Transposed | Reshaped) and self._is_view(step, way):
             return
+        _check_constants(step)
         inputs = [self._input(step, way, position) for position in range(len(step.inputs))]
         outputs = [self._new(value, layout) for value, layout in zip(step.outputs, way.outputs, strict=True)]
         if isinstance(step.rule, Reshaped):
@@ -200,6 +202,14 @@ class _Subgraph:
         wide = value if rank == value.rank else _widened(value, rank)
         data = _reordered(wide, layout)
         return self._made.tensor(value.name, _sizes(wide, layout), value.dtype, _quantization(wide, layout), data)
+
+
+def _check_constants(step: Step) -> None:
+    """Raise UnsupportedOperatorError where a constant has no entries: without bytes, runtimes take it for computed."""
+    for value in step.inputs:
+        if isinstance(value, Value) and value.constant and 0 in value.shape:
+            text = f"{step.node}: TFLite cannot hold the constant {value.name!r}, which has no entries"
+            raise UnsupportedOperatorError(text, operator=step.code)
 
 
 def _sizes(value: Value, layout: Layout) -> tuple[Size, ...]:
