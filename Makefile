@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: help demo test test-long lint types bench profile docs clean system-packages
+.PHONY: help demo test test-long lint types bench fuzz profile docs clean system-packages
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -43,6 +43,9 @@ test-long: system-packages $(VENV)/.dev   ## the long forms: full crash sweep, m
 
 bench: $(VENV)/.dev   ## print the tables of docs/benchmarks.md
 	$(BIN)/python benchmarks/run.py
+
+fuzz: $(VENV)/.dev    ## random nets through the TFLite writer, by the thousand
+	$(BIN)/python benchmarks/fuzz_tflite.py
 
 profile: $(VENV)/.dev ## measure this CPU's operators (writes converters/quantize/profile_data)
 	$(BIN)/python benchmarks/profile_ort.py

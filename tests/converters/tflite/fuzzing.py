@@ -10,7 +10,6 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import onnx
-import onnx_ir as ir
 import onnxruntime
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -31,7 +30,6 @@ from converters.write.tflite.fuse import drop_dead, fuse_activations, open_borde
 from converters.write.tflite.layout import Borders, choose_layouts, layout_problem
 from converters.write.tflite.lower import lower
 from lepton_edge.bundle.binding import from_file, to_file
-from lepton_edge.errors import UnsupportedOperatorError
 from tests.converters.tflite.random_nets import OTHER_LENGTH, random_inputs, random_net
 
 logging.getLogger("onnxruntime").setLevel(logging.ERROR)
@@ -42,6 +40,10 @@ FLOAT_LIMIT = 2e-5
 FEASIBLE = 5_000
 """Choices of layouts that are tried one by one."""
 SAMPLES = 8
+STEPS = 2
+"""An int8 operator may differ by so many."""
+NEAR = 0.03
+"""Of an output's deviation: what steps that flip on the way come to in nets of twenty operators."""
 TFLITE = ("litert-xnnpack", "litert-builtin", "tflite-runtime-2.14")
 ALL, REWRITTEN = "everything", "everything, rewritten"
 """Profiles in which int8 costs nothing; the second says operators in other words where it can."""
@@ -191,6 +193,19 @@ class Quantised(NamedTuple):
     error: float
     apart: Mapping[str, float]
 
+    @property
+    def far(self) -> list[str]:
+        """Operators that alone differ by more steps than they may."""
+        every = [(kernels, one) for kernels, part in self.taught.items() for one in part]
+        return [f"{kernels}: {one}" for kernels, one in every if one.steps > STEPS]
+
+    @property
+    def strays(self) -> bool:
+        """Whether a whole file is further from the quantised graph than roundings on the way explain: half a step is
+        what rounding itself costs, and a whole one what it costs to round the other way (a mean of two is often a tie).
+        """
+        return max(self.apart.values()) > max(NEAR, 2 * self.error)
+
 
 class Calibrated:
     """A net and the ranges of its tensors, for one plan after another."""
@@ -242,20 +257,14 @@ _RESOLVERS = {XNNPACK: OpResolverType.AUTO, BUILTIN: OpResolverType.BUILTIN_WITH
 def deviation(
     got: Sequence[Sequence[np.ndarray]], wanted: Sequence[Sequence[np.ndarray]], like: Sequence[Sequence[np.ndarray]]
 ) -> float:
-    """Of the worst output: root mean square of the difference over the standard deviation of `like`."""
+    """Of the worst output: root mean square of the difference over the standard deviation of `like`; what is true or
+    false has no scale to differ on.
+    """
     worst = 0.0
     for one, two, scale in zip(zip(*got, strict=True), zip(*wanted, strict=True), zip(*like, strict=True), strict=True):
+        if scale[0].dtype == bool:
+            continue
         apart = np.concatenate([(a - b).reshape(-1) for a, b in zip(one, two, strict=True)])
         spread = float(np.std(np.concatenate([part.reshape(-1) for part in scale])))
         worst = max(worst, float(np.sqrt(np.mean(apart**2))) / max(spread, 1e-6))
     return worst
-
-
-def refused(error: UnsupportedOperatorError) -> str:
-    """The reasons of a refusal without the names of nodes."""
-    text = str(error).split("node(s): ")[-1]
-    return text[:160]
-
-
-def names(graph: ir.Model) -> list[str]:
-    return [node.op_type for node in graph.graph]
