@@ -17,6 +17,7 @@ from converters.outcome import Outcome, SourceOutcome, SplitOutcome
 from converters.pack import Card, pack, versions
 from converters.report.page import render
 from converters.request import Request, check_request
+from converters.twins import find_twins
 from converters.workspace import Workspace, disk_full_named
 from lepton_edge import durable
 from lepton_edge.preprocess.recipe import Recipe, load_preprocess
@@ -82,6 +83,8 @@ def _card(request: Request) -> Card:
 def _outcome(measured: Measured, request: Request) -> Outcome:
     evaluation, samples = measured.evaluation, measured.samples
     kept = not measured.hopeless
+    variants = [to_outcome(one, evaluation, written=kept) for one in measured.shown]
+    variants += [twin.outcome(evaluation, written=kept) for twin in find_twins(measured.shown)]
     return Outcome(
         bundle=str(request.out) if kept else "",
         report=str(request.report),
@@ -92,7 +95,7 @@ def _outcome(measured: Measured, request: Request) -> Outcome:
             bytes=measured.source.size_bytes,
             metric=evaluation.value(evaluation.source) if evaluation else None,
         ),
-        variants=[to_outcome(one, evaluation, written=kept) for one in measured.shown],
+        variants=variants,
         seconds=0.0,
         peak_rss_mb=0.0,
         budget=request.budget if evaluation else None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from converters.judged import Judged, ranked, to_variant
 from converters.measure.accuracy import Evaluation
 from converters.source import Source
+from converters.twins import find_twins
 from lepton_edge.bundle import GOLDEN, Bundle, Golden, Manifest
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.preprocess.spec import Step
@@ -74,7 +75,11 @@ def pack(
     """
     kept = ranked(judged)
     floats = next(one for one in judged if one.artifact.is_source)
-    golden = Golden(inputs, floats.proof.outputs, {one.name: one.proof.outputs for one in kept})
+    twins = find_twins(kept)
+    outputs = {one.name: one.proof.outputs for one in kept} | {twin.name: twin.of.proof.outputs for twin in twins}
+    golden = Golden(inputs, floats.proof.outputs, outputs)
+    variants = [to_variant(one, source.signature, evaluation, rank=rank) for rank, one in enumerate(kept)]
+    variants += [twin.variant(source.signature, evaluation, rank=kept.index(twin.of)) for twin in twins]
     files: dict[str, bytes | Path] = {one.artifact.file: one.artifact.path for one in kept}
     files |= card.files
     files[GOLDEN] = golden.to_bytes()
@@ -83,7 +88,7 @@ def pack(
         version=card.version,
         signature=source.signature,
         files={},
-        variants=[to_variant(one, source.signature, evaluation, rank=rank) for rank, one in enumerate(kept)],
+        variants=variants,
         task="classification" if card.labels or (evaluation and evaluation.metric.needs_labels) else "",
         preprocess=list(card.steps),
         postprocess=list(card.postprocess),
