@@ -84,8 +84,8 @@ def targets() -> Iterator[Target]:
         yield Target("tflite-runtime-2.14", other)
 
 
-def write_chain(case: Case, block: Block, length: int, path: Path, *, int8: bool, per_tensor: bool) -> Path:
-    net = Net(case.shape, int8=int8, per_tensor=per_tensor)
+def write_chain(case: Case, block: Block, length: int, path: Path, *, int8: bool) -> Path:
+    net = Net(case.shape, int8=int8)
     ends = [net.x]
     for _ in range(length):
         ends.append(block(net, net.x if case.beside else ends[-1]))
@@ -93,12 +93,12 @@ def write_chain(case: Case, block: Block, length: int, path: Path, *, int8: bool
     return path
 
 
-def measure(case: Case, worker: Worker, folder: Path, *, int8: bool, per_tensor: bool) -> float | None:
+def measure(case: Case, worker: Worker, folder: Path, *, int8: bool) -> float | None:
     """One block without what it has beside the operator."""
     blocks = [case.block] + ([case.base] if case.base else [])
     lengths = (SHORT, case.long)
     files = [
-        write_chain(case, block, length, folder / f"{i}-{length}.tflite", int8=int8, per_tensor=per_tensor)
+        write_chain(case, block, length, folder / f"{i}-{length}.tflite", int8=int8)
         for i, block in enumerate(blocks)
         for length in lengths
     ]
@@ -111,12 +111,11 @@ def measure(case: Case, worker: Worker, folder: Path, *, int8: bool, per_tensor:
 
 
 def measure_all(target: Target, wanted: Sequence[Case]) -> list[Measured]:
-    per_tensor = bool(_document(target)["per_tensor"])
     worker = Worker(target)
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for case in wanted:
-            pair = [measure(case, worker, Path(folder), int8=int8, per_tensor=per_tensor) for int8 in (False, True)]
+            pair = [measure(case, worker, Path(folder), int8=int8) for int8 in (False, True)]
             found.append(Measured(case, *pair))
             _tell(target, found[-1])
     worker.close()

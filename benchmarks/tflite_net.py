@@ -26,13 +26,12 @@ class Net:
 
     Attributes:
         int8: its activations and weights; else float.
-        per_tensor: one scale for all weights of a fully connected layer.
         x: its input.
         shared: what blocks have in common, by name.
     """
 
-    def __init__(self, shape: tuple[int, ...], *, int8: bool, per_tensor: bool = False) -> None:
-        self.int8, self.per_tensor = int8, per_tensor
+    def __init__(self, shape: tuple[int, ...], *, int8: bool) -> None:
+        self.int8 = int8
         self.tensors: list[Tensor] = []
         self.operators: list[Operator] = []
         self.shared: dict[str, Value] = {}
@@ -118,8 +117,8 @@ class Net:
         return self.op("TRANSPOSE_CONV", inputs, shape, padding="SAME", stride_w=stride, stride_h=stride)
 
     def linear(self, x: Value, width: int) -> Value:
-        weight = self._weight((width, x.shape[-1]), None if self.per_tensor else 0)
-        inputs = [x, weight, self._bias(width, per_tensor=self.per_tensor)]
+        weight = self._weight((width, x.shape[-1]), 0)
+        inputs = [x, weight, self._bias(width)]
         shape = (*x.shape[:-1], width)
         return self.op("FULLY_CONNECTED", inputs, shape, keep_num_dims=len(shape) > 2)
 
@@ -130,10 +129,10 @@ class Net:
         steps = self._rng.integers(-127, 128, shape).astype(np.int8)
         return self._add(shape, "int8", _scales(scales, 0, axis or 0), steps)
 
-    def _bias(self, count: int, *, per_tensor: bool = False) -> Value:
+    def _bias(self, count: int) -> Value:
         if not self.int8:
             return self._add((count,), "float32", None, np.zeros(count, np.float32))
-        scales = _scales([SCALE * WEIGHT_SCALE] * (1 if per_tensor else count), 0)
+        scales = _scales([SCALE * WEIGHT_SCALE] * count, 0)
         return self._add((count,), "int32", scales, np.zeros(count, np.int32))
 
     def _add(

@@ -85,7 +85,6 @@ class Integers:
         *,
         axis: int,
         mean: Floats | None = None,
-        per_tensor: bool = False,
     ) -> tuple[ir.Value, ir.Value | None]:
         """Weights, and the bias that goes with them, read back from their steps.
 
@@ -96,23 +95,20 @@ class Integers:
             source: the encoding of what they are multiplied with.
             axis: of the weights' channels.
             mean: of each channel that they are multiplied with, where it is known: the bias makes up for rounding.
-            per_tensor: one scale for all channels.
         """
-        scaled = None if per_tensor else axis
-        found = self._known.steps((name, scaled), lambda: nearest(weights, [] if scaled is None else [scaled]))
-        quantised = quantize_weights(weights, axis=scaled, input_scale=source.scale, bias=bias, found=found)
+        found = self._known.steps((name, axis), lambda: nearest(weights, [axis]))
+        quantised = quantize_weights(weights, axis=axis, input_scale=source.scale, bias=bias, found=found)
         steps, scale = quantised
         data: Array = steps if self._profile.weights == "S8" else steps.view(np.uint8) + np.uint8(SHIFT)
         zero = np.full(scale.shape, SHIFT if self._profile.weights == "U8" else 0, data.dtype)
-        shape = () if per_tensor else scale.shape
-        made = self._stored(f"{name}_weight", data, [scale.reshape(shape), zero.reshape(shape)], axis=scaled)
+        made = self._stored(f"{name}_weight", data, [scale, zero], axis=axis)
         if bias is None:
             return made, None
         if mean is not None:
             bias = correct_bias(bias, weights, quantised, mean, axis=axis)
         total = (scale.astype(np.float64) * source.scale).astype(np.float32)
         steps_of_bias = quantize_bias(bias, total)
-        return made, self._stored(f"{name}_bias", steps_of_bias, [total.reshape(shape)], axis=None if per_tensor else 0)
+        return made, self._stored(f"{name}_bias", steps_of_bias, [total], axis=0)
 
     def node(
         self,

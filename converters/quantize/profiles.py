@@ -38,7 +38,6 @@ class Profile(Record, frozen=True, kw_only=True):
         captures: kinds that the runtime runs in int8 wherever they stand between int8 ones, asked or not.
         float_outputs: kinds whose int8 kernel can give float without a step of its own.
         rewritings: operator -> the name of its int8 form in other words (`rewriting`); one that is absent is kept.
-        per_tensor: operators whose weights have one scale in all, because the runtime has no other kernel.
         source: where the figures come from.
     """
 
@@ -56,7 +55,6 @@ class Profile(Record, frozen=True, kw_only=True):
     captures: list[str] = []
     float_outputs: list[str] = []
     rewritings: dict[str, str] = {}
-    per_tensor: list[str] = []
     source: str = ""
     v: int = 1
 

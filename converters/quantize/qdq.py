@@ -120,7 +120,6 @@ class _Writer:
             self._encoding(read),
             axis=axis,
             mean=self._means.get(unit.name),
-            per_tensor=unit.operator in self._plan.profile.per_tensor,
         )
         node.replace_input_with(position, made)
         if made_bias is not None and unit.bias is not None:

@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Weights(NamedTuple):
-    """steps: S8, of the weights' shape. scale: float32, shape (channels,) or (1,). real = scale * steps."""
+    """steps: S8, of the weights' shape. scale: float32, shape (channels,). real = scale * steps."""
 
     steps: npt.NDArray[np.int8]
     scale: Floats
@@ -52,7 +52,7 @@ class Known:
 def quantize_weights(
     weights: Floats,
     *,
-    axis: int | None,
+    axis: int,
     input_scale: float | None = None,
     bias: Floats | None = None,
     found: Steps | None = None,
@@ -61,17 +61,17 @@ def quantize_weights(
 
     Args:
         weights: any shape.
-        axis: of the output channels; None for one scale in all.
+        axis: of the output channels.
         input_scale: of the activation that they are multiplied with; with `bias` it decides which scales are raised.
         bias: shape (channels,).
         found: what `nearest` gives for the weights, where that is known.
     """
-    found = found or nearest(weights, [] if axis is None else [axis])
+    found = found or nearest(weights, [axis])
     scale = found.scale.reshape(-1)
     if bias is None or not input_scale:
         return Weights(found.steps, scale)
     least = (np.abs(bias.astype(np.float64)) / (MAX_BIAS * input_scale)).astype(np.float32)
-    raised = np.maximum(scale, least if axis is not None else least.max(initial=0))
+    raised = np.maximum(scale, least)
     if np.array_equal(raised, scale):
         return Weights(found.steps, scale)
     shape = [-1 if index == axis else 1 for index in range(weights.ndim)]
@@ -105,7 +105,7 @@ def correct_bias(bias: Floats, weights: Floats, made: Weights, mean: Floats, *, 
 
 
 def quantize_bias(bias: Floats, scale: Floats) -> npt.NDArray[np.int32]:
-    """Quantise a bias at input scale x weight scale, shape (channels,) or (1,)."""
+    """Quantise a bias at input scale x weight scale, shape (channels,)."""
     limits = np.iinfo(np.int32)
     steps = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
     return np.clip(steps, limits.min, limits.max).astype(np.int32)

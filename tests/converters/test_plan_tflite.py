@@ -182,26 +182,6 @@ def test_what_two_plans_hold_in_int8_has_one_scale_and_the_same_weights(tmp_path
                 np.testing.assert_array_equal(mine, theirs)
 
 
-def test_a_profile_without_per_channel_kernels_gets_one_scale_and_a_bias_to_it(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["x"], ["g"], "mean"),
-        helper.make_node("Flatten", ["g"], ["f"], "flat"),
-        helper.make_node("Gemm", ["f", "w", "b"], ["y"], "head"),
-    ]
-    weights = rng.normal(0, 0.3, (CHANNELS, 5)).astype(np.float32)
-    bias = np.array([1e-3, 3.0, -2.0, 0.5, 1.0], np.float32)
-    case = Case(net(nodes, {"w": weights, "b": bias}))
-    single = msgspec.structs.replace(TAKES_ALL, per_tensor=["Gemm"])
-    held = _constants(case.written(case.plan(single), tmp_path))
-    assert held["head_weight_scale"].shape == held["head_bias_scale"].shape == ()
-    source = case.encodings.tensors["f"].scale
-    np.testing.assert_allclose(held["head_bias_scale"], held["head_weight_scale"] * source, rtol=1e-6)
-    np.testing.assert_allclose(held["head_bias_quantized"] * held["head_bias_scale"], bias, atol=0.02)
-    per_channel = _constants(case.written(case.plan(TAKES_ALL), tmp_path))
-    assert per_channel["head_weight_scale"].shape == (5,)
-
-
 def test_bounds_without_zero_and_volumes_stay_float() -> None:
     ends = {"low": np.float32(0.5), "high": np.float32(2)}
     beyond = Case(between(helper.make_node("Clip", ["a", "low", "high"], ["m"], "clip"), **ends), scale=2.0)
