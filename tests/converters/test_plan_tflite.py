@@ -241,10 +241,6 @@ def _case(name: str) -> Case:
     return Case(FORMS[name](), scale=2.0)
 
 
-def _constants(path: Path) -> dict[str, np.ndarray]:
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
-
-
 class _Graph:
     """A written file, asked for the scales around its nodes."""
 
