@@ -13,7 +13,7 @@ from tests.converters.tflite.fuzzing import (
     fuzz_layout,
 )
 
-FLOAT_SEEDS, LAYOUT_SEEDS, INT8_SEEDS = range(5000, 5100), range(5000, 5040), range(5000, 5024)
+FLOAT_SEEDS, LAYOUT_SEEDS, INT8_SEEDS = range(5000, 5080), range(5000, 5030), range(5000, 5018)
 
 
 def test_float_files_compute_what_onnx_runtime_computes(tmp_path: Path) -> None:
