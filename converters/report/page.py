@@ -263,8 +263,8 @@ def _unit(outcome: Outcome) -> str:
 
 
 def _is_float(one: VariantOutcome) -> bool:
-    """Whether it is the model as it came, in either format."""
-    return one.profile in _FLOAT_NAMES
+    """Whether it is the model as it came, for whatever runtime."""
+    return one.profile in _FLOAT_NAMES or one.precision == "float32"
 
 
 def _is_whole(outcome: Outcome) -> bool:

@@ -1,4 +1,4 @@
-"""Run every variant of a bundle on the golden inputs and print its distance from the host, one JSON document.
+"""Run every variant of a bundle whose runtime is here on the golden inputs and print its distance from the host, one JSON document.
 
 `python run_golden.py BUNDLE.lep THREADS`: a process of its own, so that it can run under another CPU (qemu).
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lepton_edge.bundle import Bundle
 from lepton_edge.bundle.golden import distance
-from lepton_edge.runtimes import open_session
+from lepton_edge.runtimes import installed, open_session
 
 
 def main(path: str, threads: int) -> None:
@@ -18,6 +18,8 @@ def main(path: str, threads: int) -> None:
     golden, found = bundle.golden(), {}
     with tempfile.TemporaryDirectory() as folder:
         for variant in bundle.manifest.variants:
+            if variant.runtime not in installed():
+                continue
             file = Path(folder) / variant.file
             file.write_bytes(bundle.read(variant.file))
             session = open_session(file, bundle.manifest.signature, variant, threads=threads)
