@@ -53,6 +53,11 @@ TABLES = {
     ),
     "speed": Table("Speed: int8 against float and against quantize_static, ONNX Runtime, one thread", "speed", 1800),
     "accuracy": Table("Accuracy: trained models with data, quantize_static beside", "accuracy", 2400),
+    "tflite": Table("TFLite: what the files are made of, and int8 against float in LiteRT, one thread", "tflite", 1800),
+    "teacher": Table("TFLite: each int8 operator alone, XNNPACK against ONNX Runtime", "teacher", 1800),
+    "tflite-accuracy": Table("Accuracy of both formats, reference int8 files beside", "tflite_accuracy", 1800),
+    "reader": Table("TFLite files that others made, read and written again", "reader", 900),
+    "fuzz": Table("Random nets as TFLite, layouts against brute force", "fuzz_tflite", 1800),
     "hostile": Table("Hostile graphs, and how quantize_static fares on them", "hostile", 1200),
     "nodata": Table("Without data", "nodata", 600),
     "memory": Table("Memory and time of convert", "memory", 1800),
@@ -72,7 +77,7 @@ def main() -> None:
     if args.here:
         HERE[args.here]()
         return
-    versions = "; ".join(map(_version, ("onnxruntime", "numpy", "onnx")))
+    versions = "; ".join(map(_version, ("onnxruntime", "ai-edge-litert", "numpy", "onnx")))
     print(f"{this_cpu().model}; Python {platform.python_version()}; {versions}")
     failed = []
     for part in args.parts:
