@@ -1,4 +1,4 @@
-"""Run every variant of a bundle whose runtime is here on the golden inputs and print its distance from the host, one JSON document.
+"""Run a bundle's variants, those whose runtime is here, on the golden inputs; print distances from the host as JSON.
 
 `python run_golden.py BUNDLE.lep THREADS`: a process of its own, so that it can run under another CPU (qemu).
 """
