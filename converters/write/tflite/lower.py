@@ -27,6 +27,7 @@ from converters.write.tflite.scales import (
     steps_type,
 )
 from converters.write.tflite.table import Entry, find
+from converters.write.tflite.units import activation_behind, product_with_bias, read_by, written_scales
 from converters.write.tflite.values import activation, constant
 from lepton_edge.errors import UnsupportedOperatorError
 
@@ -105,7 +106,6 @@ class GraphLowering:
         return made if made.name == value.name else _named(made, value.name or "", self._program)
 
     def _node(self, node: ir.Node) -> None:
-        mark = len(self._program.steps)
         try:
             if node.op_type == DEQUANTIZE and node.domain in {"", "ai.onnx"}:
                 self._dequantised[node.outputs[0]] = node
@@ -115,7 +115,6 @@ class GraphLowering:
             else:
                 self._operator(node)
         except CannotLowerError as cause:
-            del self._program.steps[mark:]
             self._problems.add(node, str(cause))
             for value in node.outputs:
                 self._give_up(value)
@@ -136,9 +135,9 @@ class GraphLowering:
             raise CannotLowerError("TFLite has no such operator")
         if entry.int8 and self._as_int8(node, entry):
             return
-        chain = self._chain(node)
+        chain = product_with_bias(node)
         outputs = [activation(value) if value.name else None for value in chain[-1].outputs]
-        inputs = [None if value is None else self._operand(value, entry) for value in _inputs(chain)]
+        inputs = [None if value is None else self._operand(value, entry) for value in read_by(chain)]
         bodies = self._bodies(node)
         low = Lowering(node, inputs, outputs, self._program, {name: one.run() for name, one in bodies.items()})
         low.captures = {name: [self._real(value) for value in one.captured] for name, one in bodies.items()}
@@ -181,44 +180,15 @@ class GraphLowering:
             if attribute.type == ir.AttributeType.GRAPH
         }
 
-    def _chain(self, node: ir.Node) -> list[ir.Node]:
-        """A matrix product with the bias that its kernel adds."""
-        if node.op_type != "MatMul" or not self._constant_operand(node.inputs[1]):
-            return [node]
-        uses = list(node.outputs[0].uses())
-        if len(uses) != 1 or node.outputs[0].is_graph_output() or uses[0].node.op_type != "Add":
-            return [node]
-        add, weight = uses[0].node, node.inputs[1]
-        bias = add.inputs[1 - uses[0].idx]
-        fits = (
-            add.graph is node.graph
-            and self._constant_operand(bias)
-            and bias is not None
-            and bias.shape is not None
-            and weight is not None
-            and weight.shape is not None
-            and len(weight.shape) == 2
-            and tuple(bias.shape) == (weight.shape[1],)
-            and (bias in self._dequantised or is_constant(bias))
-        )
-        return [node, add] if fits else [node]
-
-    def _constant_operand(self, value: ir.Value | None) -> bool:
-        """Whether it is a constant, or one behind a DequantizeLinear."""
-        producer = value.producer() if value is not None else None
-        if producer is not None and producer.op_type == DEQUANTIZE:
-            return is_constant(producer.inputs[0])
-        return is_constant(value)
-
     # int8 units
 
     def _as_int8(self, node: ir.Node, entry: Entry) -> bool:
         """Lower a node as an int8 unit; False, with nothing done, where it is none."""
-        chain = self._chain(node)
-        act = None if entry.moves else self._activation_behind(chain[-1])
+        chain = product_with_bias(node)
+        act = None if entry.moves else activation_behind(chain[-1])
         written = [*chain, act] if act is not None else chain
-        scales = [self._written_scales(value) for value in written[-1].outputs]
-        reads = _inputs(chain)
+        scales = [written_scales(value) for value in written[-1].outputs]
+        reads = read_by(chain)
         data = [value for index, value in enumerate(reads) if value is not None and index not in entry.parameters]
         if any(STAYS_FLOAT in one.metadata_props for one in chain):
             return False
@@ -226,11 +196,10 @@ class GraphLowering:
             return False
         if not any(value in self._dequantised for value in data):
             return False
-        mark = len(self._program.steps)
         try:
             self._int8_steps(chain, entry, [one for one in scales if one is not None], act)
         except CannotLowerError:
-            del self._program.steps[mark:]
+            # Nobody reads what was emitted so far, and so it goes with the other dead steps.
             return False
         self._done.update(written)
         return True
@@ -239,7 +208,7 @@ class GraphLowering:
         self, chain: Sequence[ir.Node], entry: Entry, scales: Sequence[Quantization], act: ir.Node | None
     ) -> None:
         last = act or chain[-1]
-        inputs = [None if value is None else self._int8_operand(value) for value in _inputs(chain)]
+        inputs = [None if value is None else self._int8_operand(value) for value in read_by(chain)]
         results = [self._int8_result(value, one) for value, one in zip(last.outputs, scales, strict=True)]
         outputs = results
         if entry.moves:
@@ -283,26 +252,6 @@ class GraphLowering:
     def _requantise(self, source: Value, target: Value | None) -> None:
         if target is not None:
             self._program.steps.append(Step("QUANTIZE", [source], [target], rule=Together(), node=target.name))
-
-    def _activation_behind(self, node: ir.Node) -> ir.Node | None:
-        """The Relu or Clip that alone reads a node, where its result is quantised at once."""
-        uses = list(node.outputs[0].uses())
-        if len(node.outputs) != 1 or len(uses) != 1 or node.outputs[0].is_graph_output():
-            return None
-        reader = uses[0].node
-        if reader.op_type not in {"Relu", "Clip"} or uses[0].idx or bounds_of(reader) is None:
-            return None
-        return reader if self._written_scales(reader.outputs[0]) is not None else None
-
-    def _written_scales(self, value: ir.Value) -> Quantization | None:
-        """The one form in which all readers of a value quantise it to 8 bits; None where there is no such."""
-        readers = [use.node for use in value.uses()]
-        if value.is_graph_output() or not readers or any(node.op_type != QUANTIZE for node in readers):
-            return None
-        if any(steps_type(node) not in {ir.DataType.INT8, ir.DataType.UINT8} for node in readers):
-            return None
-        first, *rest = [scales_of(node) for node in readers]
-        return first if not first.per_channel and all(first.same(one) for one in rest) else None
 
     def _is_int8(self, value: ir.Value) -> bool:
         """Whether an operand is int8, or no data that a scale belongs to (shapes, axes)."""
@@ -408,14 +357,6 @@ class GraphLowering:
             return seen
         self.captured[value] = Value(seen.name, seen.shape, seen.dtype, seen.quantization)
         return self.captured[value]
-
-
-def _inputs(chain: Sequence[ir.Node]) -> list[ir.Value | None]:
-    """What a node reads; a bias that is added behind it comes last."""
-    found = list(chain[0].inputs)
-    for node in chain[1:]:
-        found += [value for value in node.inputs if value is not chain[0].outputs[0]]
-    return found
 
 
 def _named(value: Value, name: str, program: Program) -> Value:
