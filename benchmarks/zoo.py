@@ -80,7 +80,7 @@ def int8(model: Model, case: Case, problems: list[str]) -> str:
         if not out.exists():
             problems.append(f"{case.name}: nothing kept: {outcome.reason}")
             return f"{'':28}{seconds:6.1f}"
-        bundle = Bundle.load(out)
+        bundle = Bundle.open(out)
         far = deviations(bundle)
     for name, text in outcome.not_made.items():
         problems.append(f"{case.name}: no {name}: {text}")

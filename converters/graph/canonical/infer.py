@@ -1,7 +1,7 @@
 """Data types and shapes of values, carried forward node by node; the batch stays a symbol.
 
-onnx infers one operator at a time (microseconds), so weights are never serialised for it. Reshape gets a rule of its
-own, because onnx gives up on -1 where an axis is symbolic.
+onnx infers one operator at a time (microseconds), so weights are never serialised for it. Reshape and
+Resize get rules of their own, because onnx gives up where an axis is symbolic.
 """
 
 import onnx
@@ -56,6 +56,8 @@ def infer_node(node: ir.Node, opset: int) -> None:
             _merge(output, found[output.name])
     if is_op(node, "Reshape"):
         _reshape(node)
+    elif is_op(node, "Resize"):
+        _resize(node)
 
 
 def _known_inputs(node: ir.Node) -> tuple[dict[str, onnx.TypeProto], dict[str, onnx.TensorProto]]:
@@ -106,6 +108,21 @@ def _reshape(node: ir.Node) -> None:
     dims = reshaped(source.shape.dims, target, keep_zero=attribute_int(node, "allowzero", 0) == 1)
     if dims is not None:
         out.shape = ir.Shape(dims)
+
+
+def _resize(node: ir.Node) -> None:
+    """An axis whose scale is 1 keeps its size, where it is a symbol too."""
+    source, out = node.inputs[0], node.outputs[0]
+    scales = node.inputs[2] if len(node.inputs) > 2 else None
+    numbers = None if scales is None or scales.const_value is None else scales.const_value.numpy().tolist()
+    cropped = node.attributes.get_string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+    if not numbers or cropped or source is None or source.shape is None or out.shape is None:
+        return
+    dims = list(out.shape.dims)
+    for axis, scale in zip(node.attributes.get_ints("axes", range(len(dims))), numbers, strict=True):
+        if scale == 1:
+            dims[axis] = source.shape.dims[axis]
+    out.shape = ir.Shape(dims)
 
 
 def reshaped(source: tuple[Dim, ...], target: list[int], *, keep_zero: bool = False) -> list[Dim] | None:

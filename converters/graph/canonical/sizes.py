@@ -39,7 +39,7 @@ def fold_sizes(model: ir.Model) -> bool:
 
     Requires: shapes of the main graph. Ensures: a value computed from shapes whose entries are all known is a constant;
     a Reshape target with at most one open entry is a constant with -1 (and 0 where an open axis is kept); an Expand to
-    the shape that its input has is gone.
+    the shape that its input has is gone; a Resize to computed sizes has scales, where they give these sizes.
     """
     rows: Rows = {}
     changed = False
@@ -53,6 +53,8 @@ def fold_sizes(model: ir.Model) -> bool:
         elif output.dtype != ir.DataType.BOOL:
             rows[output] = row
     changed |= _fix_targets(model, rows)
+    for node in nodes_of(model, "Resize"):
+        changed |= _fix_resize(model.graph, node, rows)
     return settled(model.graph, changed=changed)
 
 
@@ -81,6 +83,38 @@ def _fix_targets(model: ir.Model, rows: Rows) -> bool:
             )
             changed = True
     return changed
+
+
+def _fix_resize(graph: ir.Graph, node: ir.Node, rows: Rows) -> bool:
+    """Scales in place of sizes: what it reads need not be computed then, and open axes stay as they are."""
+    source, row = node.inputs[0], rows.get(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] else None
+    if source is None or source.shape is None or row is None or not _stretches(node):
+        return False
+    axes = node.attributes.get_ints("axes", range(len(source.shape)))
+    pairs = [(source.shape.dims[axis], entry) for axis, entry in zip(axes, row.entries, strict=True)]
+    scales = [_scale(size, wanted) for size, wanted in pairs]
+    if any(scale is None for scale in scales):
+        return False
+    node.replace_input_with(2, add_constant(graph, np.array(scales, np.float32), f"{stem_of(node.outputs[0])}/scales"))
+    node.replace_input_with(3, None)
+    return True
+
+
+def _stretches(node: ir.Node) -> bool:
+    """Whether each axis goes from its size to the one asked for, on its own and whole."""
+    mode = node.attributes.get_string("coordinate_transformation_mode", "half_pixel")
+    policy = node.attributes.get_string("keep_aspect_ratio_policy", "stretch")
+    return policy == "stretch" and mode != "tf_crop_and_resize"
+
+
+def _scale(size: Dim, wanted: Dim) -> np.float32 | None:
+    """What gives the size, however a runtime multiplies and rounds down; None where a float32 does not."""
+    if dims_equal([size], [wanted]):
+        return np.float32(1)
+    if not isinstance(size, int) or not isinstance(wanted, int) or size < 1:
+        return None
+    scale = np.float32(wanted / size)
+    return scale if int(np.float32(size) * scale) == int(size * float(scale)) == wanted else None
 
 
 def _describe_expand(output: ir.Value, source: ir.Value, row: Row) -> None:

@@ -44,8 +44,12 @@ def gather(low: Lowering) -> None:
     if 0 in output.shape:
         fill(low, np.zeros(known(output.shape) or (0,)), output)
         return
-    picked = from_front(low, _flat(low, index), x.shape[axis])
     held = held_type(low, x)
+    if not index.constant and sum(isinstance(size, str) for size in index.shape) > 1 and held.dtype == output.dtype:
+        picked = from_front(low, index, x.shape[axis])
+        low.emit("GATHER", [held, picked], [output], {"axis": axis, "batch_dims": 0})
+        return
+    picked = from_front(low, _flat(low, index), x.shape[axis])
     shape = (*x.shape[:axis], picked.shape[0], *x.shape[axis + 1 :])
     direct = shape == output.shape and held.dtype == output.dtype
     made = output if direct else low.like(held, shape)
@@ -75,11 +79,32 @@ def gather_elements(low: Lowering) -> None:
     if 0 in output.shape:
         fill(low, np.zeros(known(output.shape) or (0,)), output)
         return
-    held = held_type(low, x)
-    places = _places(low, x, index, low.axis(0, x.rank))
+    held, axis = held_type(low, x), low.axis(0, x.rank)
+    if axis and isinstance(x.shape[0], str) and index.shape[0] == x.shape[0] and not index.constant:
+        _each_alone(low, held, axis)
+        return
+    places = _places(low, x, index, axis)
     row = low.reshape(held, (math.prod(static(low, x, "the shape")),))
     made = low.temp(places.shape, held.dtype)
     take(low, row, places, 0, made)
+    low.reshape(cast(low, made, output.dtype), output.shape, output)
+
+
+def _each_alone(low: Lowering, held: Value, axis: int) -> None:
+    """The same within each sample, where the batch is open."""
+    index, output = low.input(1), low.output()
+    batch, rest = held.shape[0], known(held.shape[1:])
+    if rest is None or known(index.shape[1:]) is None:
+        low.refuse(f"the shape {list(held.shape)} has open sizes beside the batch")
+    strides = [math.prod(rest[at + 1 :]) for at in range(len(rest))]
+    grid = np.indices(known(index.shape[1:]) or ())
+    base = sum((grid[at] * strides[at] for at in range(len(rest)) if at != axis - 1), np.zeros(grid.shape[1:], np.int64))
+    dtype, formula = np.dtype(index.dtype), Formula(low)
+    places = formula.mul(from_front(low, index, rest[axis - 1]), low.constant(np.array(strides[axis - 1], dtype)))
+    places = formula.add(places, low.constant(base[None].astype(dtype)))
+    row, picked = low.reshape(held, (batch, math.prod(rest))), low.reshape(places, (batch, base.size))
+    made = low.temp((batch, base.size), held.dtype)
+    low.emit("GATHER", [row, picked], [made], {"axis": 1, "batch_dims": 1})
     low.reshape(cast(low, made, output.dtype), output.shape, output)
 
 

@@ -70,7 +70,8 @@ def _ratios(low: Lowering) -> list[Ratio]:
     for index, axis in enumerate(axes):
         size, made = x.shape[axis], out.shape[axis]
         if isinstance(size, str):
-            if not given or scales[index] != 1 or _transformation(low) == "tf_crop_and_resize":
+            stays = scales[index] == 1 if given else made == size
+            if not stays or _transformation(low) == "tf_crop_and_resize":
                 low.refuse(f"axis {axis} has no known size")
             continue
         length = _length(low, size, scales[index]) if given else made
@@ -98,9 +99,10 @@ def _scales(low: Lowering, axes: Sequence[int]) -> tuple[list[float], bool]:
     wanted = [low.output().shape[axis] for axis in axes]
     policy = low.text("keep_aspect_ratio_policy", "stretch")
     lengths = [low.input(0).shape[axis] for axis in axes]
-    if policy == "stretch" and not low.input(3).constant and all(isinstance(size, int) for size in wanted):
+    follow = all(isinstance(size, int) or size == length for size, length in zip(wanted, lengths, strict=True))
+    if policy == "stretch" and not low.input(3).constant and follow:
         # They are fed or computed, but the shape that the model declares says what they are.
-        sizes = [float(size) for size in wanted]
+        sizes = [float(size) if isinstance(size, int) else math.nan for size in wanted]
     else:
         sizes = [float(one) for one in low.array(3, "sizes")]
     known = [float(one) if isinstance(one, int) else math.nan for one in lengths]

@@ -115,7 +115,7 @@ def transpose(low: Lowering) -> None:
 def expand(low: Lowering) -> None:
     """Both shapes are broadcast to each other."""
     x, output = low.input(0), low.output()
-    if x.shape == output.shape and known(x.shape) is not None and low.input(1).constant:
+    if not output.rank or (x.shape == output.shape and known(x.shape) is not None and low.input(1).constant):
         same(low, x, output)
         return
     if output.rank > _MAX_RANK:
@@ -127,7 +127,8 @@ def expand(low: Lowering) -> None:
         low.emit("BROADCAST_TO", [aligned(low, x, output.rank), low.constant(np.array(sizes, np.int32))], [output])
     else:
         wide = aligned(low, x, output.rank)
-        own, target = joined(low, sizes_of(low, wide)), narrowed(low, low.input(1))
+        sizes_now = sizes_of(low, wide) if wide.rank else [low.constant(np.ones(1, np.int32))]
+        own, target = joined(low, sizes_now), narrowed(low, low.input(1))
         both = low.temp((output.rank,), "int32")
         low.emit("BROADCAST_ARGS", [own, target], [both])
         low.emit("BROADCAST_TO", [wide, both], [output])
