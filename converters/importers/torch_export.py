@@ -6,7 +6,8 @@ torch is imported inside of functions: the extra `torch` is optional.
 # ruff: noqa: PLC0415 - an optional package is imported by the function that needs it
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -77,9 +78,31 @@ class Traceable:
         import torch
         from torch.utils import _pytree as pytree
 
-        with quiet(), torch.no_grad():
+        with quiet(), torch.no_grad(), plain_attention():
             leaves = pytree.tree_leaves(self.module(*self.args, **self.kwargs))
         return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Within it, transformer layers compute what they compute in training, dropout apart.
+
+    In eval mode torch has a shortcut that gives zeros for what a padding mask hides, which no exporter writes down. And
+    nn.Transformer looks into its mask for whether it is causal, a hint alone, which stops the exporter.
+    """
+    import torch
+
+    layers, name = torch.nn.modules.transformer, "_detect_is_causal_mask"
+    before, looks = torch.backends.mha.get_fastpath_enabled(), getattr(layers, name, None)
+    torch.backends.mha.set_fastpath_enabled(False)
+    if looks is not None:
+        setattr(layers, name, lambda _mask, is_causal=None, _size=None: bool(is_causal))
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+        if looks is not None:
+            setattr(layers, name, looks)
 
 
 def to_onnx(example: Traceable, *, open_batch: bool) -> onnx.ModelProto:
@@ -95,7 +118,7 @@ def to_onnx(example: Traceable, *, open_batch: bool) -> onnx.ModelProto:
     traced = example.program is None
     try:
         outputs = list(example.output_names or _output_names(example))
-        with quiet(), torch.no_grad():
+        with quiet(), torch.no_grad(), plain_attention():
             made = torch.onnx.export(
                 example.program if example.program is not None else example.module,
                 example.args if traced else (),
