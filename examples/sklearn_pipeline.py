@@ -1,4 +1,4 @@
-"""Bring a scikit-learn pipeline onto devices, as ONNX and as TFLite: python examples/sklearn_pipeline.py OUT
+"""Bring a scikit-learn pipeline onto devices, as ONNX and as TFLite: python examples/sklearn_pipeline.py OUT_FOLDER
 
 It wants the extra sklearn. A pipeline on disk (.skops, or a pickle with trust=True) is loaded in the same way.
 """

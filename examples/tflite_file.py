@@ -1,4 +1,4 @@
-"""Write TFLite files, float and int8, without TensorFlow, and run them in LiteRT alone: python examples/tflite_file.py OUT"""
+"""Write TFLite files without TensorFlow, and run them in LiteRT alone: python examples/tflite_file.py OUT_FOLDER"""
 
 import sys
 from importlib import resources
