@@ -21,7 +21,7 @@ import numpy as np
 from lepton_edge.bundle import Bundle, Variant
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.bundle.golden import distance
-from lepton_edge.runtimes import open_session
+from lepton_edge.runtimes import installed, open_session
 
 TIMEOUT_S = 10.0
 
@@ -48,6 +48,7 @@ class Known:
             (bundle.digest, variant.name): _on_host(bundle, variant, self.inputs)
             for bundle in bundles
             for variant in bundle.manifest.variants
+            if variant.runtime in installed()  # no device of the demo has another one
         }
 
     def judge(self, index: int, answer: dict[str, object]) -> str:
