@@ -61,13 +61,13 @@ if TYPE_CHECKING:
 @click.option("--keep-all", is_flag=True, help="Keep variants that are not faster than float, too.")
 @click.option("--no-evaluate", is_flag=True, help="Measure no accuracy: no promise is made.")
 @click.option("--no-benchmark", is_flag=True, help="Measure no latency.")
-@click.option("--trust", is_flag=True, help="Load a .pt2 that could run code, too.")
+@click.option("--trust", is_flag=True, help="Load a .pt2, .skops or pickle that could run code, too.")
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Make a bundle of MODEL: int8 where it keeps the accuracy and is faster, float beside it, as ONNX and as TFLite.
 
-    MODEL is a file (.onnx, .tflite, .pt2, .keras, .h5), or package.module:function, which returns a model or a torch
-    module with its example inputs. Without --data the weights alone become int8, and nothing is promised. Where TFLite
+    MODEL is a file (.onnx, .tflite, .pt2, .keras, .h5, .skops), or package.module:function, which returns a model or a
+    torch module with its inputs. Without --data the weights alone become int8, and nothing is promised. Where TFLite
     has no form of an operator, the ONNX files are made all the same.
 
     Exit status 3: the budget cannot be met; then only OUT.report.html is written.

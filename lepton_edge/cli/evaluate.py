@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Sizes for open axes; ? leaves one open."
 )
-@click.option("--trust", is_flag=True, help="Load a .pt2 that could run code, too.")
+@click.option("--trust", is_flag=True, help="Load a .pt2, .skops or pickle that could run code, too.")
 @click.pass_obj
 def command(
     output: Output,

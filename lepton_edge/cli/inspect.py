@@ -19,7 +19,7 @@ _UNITS = ("", "k", "M", "G", "T")
 @click.option(
     "--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Sizes for open axes; ? leaves one open."
 )
-@click.option("--trust", is_flag=True, help="Load a .pt2 that could run code, too.")
+@click.option("--trust", is_flag=True, help="Load a .pt2, .skops or pickle that could run code, too.")
 @click.pass_obj
 def command(output: Output, model: str, shapes: tuple[str, ...], *, trust: bool) -> None:
     """Show operators, shapes, parameters, MACs and bytes of a model or a bundle, and which devices can run it.
