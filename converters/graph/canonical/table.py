@@ -16,6 +16,7 @@ from converters.graph.canonical.dead import constants_right, drop_dead, merge_eq
 from converters.graph.canonical.infer import infer
 from converters.graph.canonical.layernorm import fold_layer_norm_affine, layer_norm
 from converters.graph.canonical.linear import flat_matmul_bias, matmul_to_gemm, plain_gemm, unfold_gemm
+from converters.graph.canonical.pieces import take_pieces_first
 from converters.graph.canonical.products import absorb_flattened_transpose, einsum_to_matmul
 from converters.graph.canonical.recurrent import drop_zero_states
 from converters.graph.canonical.reshapes import merge_views, remove_no_ops, transpose_to_reshape
@@ -23,6 +24,7 @@ from converters.graph.canonical.shuffles import pixel_shuffle, spatial_mean
 from converters.graph.canonical.sizes import fold_sizes
 from converters.graph.canonical.squeezes import sink_squeezes
 from converters.graph.canonical.transposes import hoist_over_pad, place_transposes
+from converters.graph.canonical.turns import one_transpose
 
 MAX_ROUNDS = 24
 """A cap, not a plan: real nets settle in three to six rounds, and a graph that has not settled is still right."""
@@ -79,6 +81,8 @@ PASSES = _named(
     merge_views,
     remove_no_ops,
     transpose_to_reshape,
+    take_pieces_first,
+    one_transpose,
     sink_squeezes,
     place_transposes,
     hoist_over_pad,

@@ -98,7 +98,8 @@ def _each_alone(low: Lowering, held: Value, axis: int) -> None:
         low.refuse(f"the shape {list(held.shape)} has open sizes beside the batch")
     strides = [math.prod(rest[at + 1 :]) for at in range(len(rest))]
     grid = np.indices(known(index.shape[1:]) or ())
-    base = sum((grid[at] * strides[at] for at in range(len(rest)) if at != axis - 1), np.zeros(grid.shape[1:], np.int64))
+    others = [grid[at] * strides[at] for at in range(len(rest)) if at != axis - 1]
+    base = sum(others, np.zeros(grid.shape[1:], np.int64))
     dtype, formula = np.dtype(index.dtype), Formula(low)
     places = formula.mul(from_front(low, index, rest[axis - 1]), low.constant(np.array(strides[axis - 1], dtype)))
     places = formula.add(places, low.constant(base[None].astype(dtype)))
