@@ -1,15 +1,20 @@
-"""Write what the documentation derives from the code: JSON Schemas and the diagram of the deployment states.
+"""Write what the documentation derives from the code: JSON Schemas, the deployment states, TFLite's operators.
 
 python docs/generate.py            writes
 python docs/generate.py --check    exits 1 where a file is stale
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
+from converters.importers.tflite.table import RULES
 from converters.inspect import Inspection
+from converters.tflite.versions import MAXIMA
+from converters.write.tflite import ops  # noqa: F401 - fills the table
+from converters.write.tflite.table import TABLE
 from device_agent.core.deployment import MOVES
 from lepton_edge.bundle.manifest import Manifest
 from lepton_edge.wire.authenticator import Header
@@ -60,9 +65,40 @@ def _node(name: str) -> str:
     return name.replace("-", "_").replace(" ", "_")
 
 
+def operators() -> str:
+    """What the TFLite writer and reader know, from their tables."""
+    int8 = {name for name, rows in TABLE.items() if any(entry.int8 for entry in rows.values())}
+    old = MAXIMA["tflite-runtime"]
+    lines = [
+        "# TFLite: which operators",
+        "",
+        "Drawn from the tables of the writer, the reader and the versions by docs/generate.py. A name here says that",
+        "there is a form, not that every use has one: what cannot be said is refused with the reason",
+        "([tflite.md](tflite.md)).",
+        "",
+        f"## Written: {len(TABLE)} operators of ONNX, in the canonical graph",
+        "What other operators the importers and the canonical form turn into these is written too.",
+        "",
+        f"**In int8, and in float ({len(int8)}):** {_listed(int8)}.",
+        "",
+        f"**In float or whole numbers ({len(TABLE) - len(int8)}):** {_listed(set(TABLE) - int8)}.",
+        "",
+        f"## Read: {len(RULES)} operators of TFLite",
+        f"{_listed(RULES)}.",
+        "",
+        "## In LiteRT and not in tflite-runtime 2.14",
+        f"{_listed(code for code in MAXIMA['litert'] if code not in old)}.",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
+
+
 def pages() -> dict[Path, str]:
     found = {DOCS / "schema" / f"{name}.json": schema(kind) for name, kind in SCHEMAS.items()}
-    return found | {DOCS / "deployment-states.md": states()}
+    return found | {DOCS / "deployment-states.md": states(), DOCS / "tflite-operators.md": operators()}
 
 
 def main() -> None:
