@@ -64,19 +64,18 @@ def keep_budget(
     plain = made.artifacts[0]
     samples = some_inputs(patient.source, plain, patient.calibration, patient.how)
     deviation = Deviation(compiler.model, samples, file=plain.path)
-    profiles = _one_a_format(compiler, sick)
-    cures = worth(compiler, compiler.plan(profiles[0], made.constraints), deviation, progress=progress)
-
-    def fits(constraints: Constraints) -> bool:
-        tried = [_tried(compiler, profile, constraints, patient.folder) for profile in profiles]
-        files = [one for one in tried if one is not None]
-        return len(files) == len(tried) and not _over(files, evaluate([plain, *files]), patient.budget)
-
     floats = [one for one in made.artifacts if one.is_float]
-    healed = heal(made.constraints, cures, fits)
+    healed, cures = None, list[Cure]()
+    for profiles in _groups(compiler, sick):
+        tried = worth(compiler, compiler.plan(profiles[0], made.constraints), deviation, progress=progress)
+        healed = heal(made.constraints, tried, _fits(compiler, profiles, evaluate, plain, patient))
+        cures = tried if healed or not cures else cures
+        if healed:
+            break
     if healed is None:
-        restored = compiler.artifacts(made.constraints, patient.folder)
-        return made._replace(artifacts=[*floats, *restored], blame=_blame(cures)), evaluation
+        # The trials wrote over the files.
+        compiler.artifacts(made.constraints, patient.folder)
+        return made._replace(blame=_blame(cures)), evaluation
     artifacts = [*floats, *compiler.artifacts(healed, patient.folder)]
     count = len(healed.keep_float) - len(made.constraints.keep_float)
     warning = f"{count} layers went back to float to keep the budget: see the report"
@@ -98,10 +97,27 @@ def _over(artifacts: Sequence[Artifact], evaluation: Evaluation, budget: float) 
     ]
 
 
-def _one_a_format(compiler: Compiler, sick: Sequence[Artifact]) -> list[Profile]:
-    """The first profile of each format in which a file is over the budget: its file computes what the others do."""
+def _groups(compiler: Compiler, sick: Sequence[Artifact]) -> list[list[Profile]]:
+    """For whom first aid is tried: all formats with a file over the budget together, else each of them alone.
+
+    The first profile of a format stands for it: its file computes what the others do.
+    """
     formats = dict.fromkeys(one.format for one in sick)
-    return [next(one for one in compiler.profiles if one.format == name) for name in formats]
+    every = [next(one for one in compiler.profiles if one.format == name) for name in formats]
+    return [every, *([one] for one in every if len(every) > 1)]
+
+
+def _fits(
+    compiler: Compiler, profiles: Sequence[Profile], evaluate: Evaluate, plain: Artifact, patient: Patient
+) -> Callable[[Constraints], bool]:
+    """Whether all of these profiles have a file under some constraints, and none of them is over the budget."""
+
+    def fits(constraints: Constraints) -> bool:
+        tried = [_tried(compiler, profile, constraints, patient.folder) for profile in profiles]
+        files = [one for one in tried if one is not None]
+        return len(files) == len(tried) and not _over(files, evaluate([plain, *files]), patient.budget)
+
+    return fits
 
 
 def _tried(compiler: Compiler, profile: Profile, constraints: Constraints, folder: Path) -> Artifact | None:

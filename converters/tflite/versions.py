@@ -154,7 +154,7 @@ def _no_bias(use: Use) -> bool:
 
 def _grouped(use: Use) -> bool:
     data, weights = use.input(0), use.input(1)
-    return bool(data and weights and data.shape and data.shape[-1] != weights.shape[-1])
+    return bool(data and weights and data.shape and weights.shape and data.shape[-1] != weights.shape[-1])
 
 
 def _dilated(use: Use) -> bool:

@@ -1,7 +1,7 @@
 """Hostile graphs: each converts within its budget or is refused with the layers named, and none is wrong in silence.
 
-What `convert` says is checked from outside: the file is taken out of the bundle and run in ONNX Runtime, sample by
-sample, with nothing of ours in between.
+What `convert` says is checked from outside: the file is taken out of the bundle and run sample by sample, in ONNX
+Runtime with nothing of ours in between, in LiteRT as a device runs it.
 """
 
 import gc
@@ -19,8 +19,10 @@ import pytest
 from converters.convert import convert
 from converters.outcome import Outcome, VariantOutcome
 from converters.request import Request
+from converters.twins import SUFFIX
 from lepton_edge.bundle import Bundle
 from lepton_edge.errors import LeptonError
+from lepton_edge.runtimes import open_session
 from tests.converters.hostile import CASES, Arrays, Case, run
 
 QEMU = shutil.which("qemu-x86_64")
@@ -43,7 +45,18 @@ class Result:
     def kept(self) -> dict[str, VariantOutcome]:
         """The variants in the bundle that are not the float model itself."""
         variants = self.outcome.variants if self.outcome else []
-        return {one.name: one for one in variants if one.kept and one.precision != "float32"}
+        own = [one for one in variants if one.kept and one.precision != "float32"]
+        return {one.name: one for one in own if not one.name.endswith(SUFFIX)}
+
+    def run(self, name: str, inputs: Arrays, folder: Path) -> list[np.ndarray]:
+        """A variant's outputs."""
+        bundle = Bundle.open(self.bundle)
+        variant = bundle.manifest.variant(name)
+        path = self.extract(name, folder / Path(variant.file).name)
+        if variant.format == "onnx":
+            return run(path, inputs)
+        session = open_session(path, bundle.manifest.signature, variant)
+        return list(session.run_samples(inputs).values())
 
     def extract(self, name: str, path: Path) -> Path:
         bundle = Bundle.open(self.bundle)
@@ -133,7 +146,7 @@ def test_what_is_stated_of_a_file_is_what_it_does(name: str, converted: Convert,
     floats = right(run(case.model, case.evaluation)[0], case.labels)
     assert floats == 1.0
     for variant, stated in result.kept().items():
-        scores = run(result.extract(variant, tmp_path / "file.onnx"), case.evaluation)[0]
+        scores = result.run(variant, case.evaluation, tmp_path)[0]
         assert stated.drop == pytest.approx(100 * (floats - right(scores, case.labels)), abs=1e-6), variant
         assert stated.metric is not None
         assert stated.metric.n == len(case.labels)
@@ -145,7 +158,7 @@ def test_every_output_of_a_kept_file_stays_near_float(name: str, converted: Conv
     wanted = run(case.model, case.evaluation)
     names = [value.name for value in case.model.graph.output]
     for variant in result.kept():
-        found = run(result.extract(variant, tmp_path / "file.onnx"), case.evaluation)
+        found = result.run(variant, case.evaluation, tmp_path)
         apart = {key: distance(got, want) for key, got, want in zip(names, found, wanted, strict=True)}
         assert max(apart.values()) <= FAR, (variant, apart)
 
@@ -157,7 +170,7 @@ def test_a_free_plane_stays_free(converted: Convert, tmp_path: Path) -> None:
         x = {"x": rng.standard_normal((8, 32, height, width)).astype(np.float32)}
         wanted = run(result.case.model, x)[0]
         for variant in result.kept():
-            got = run(result.extract(variant, tmp_path / "file.onnx"), x)[0]
+            got = result.run(variant, x, tmp_path)[0]
             assert distance(got, wanted) <= FAR, (variant, height, width)
 
 
@@ -166,6 +179,8 @@ def test_a_state_that_is_fed_back_does_not_drift(converted: Convert, tmp_path: P
     steps = np.random.default_rng(0).standard_normal((60, 1, 16)).astype(np.float32)
     wanted = fed_back(result.case.model.SerializeToString(), steps)
     for variant in result.kept():
+        if not variant.startswith("int8-onnx"):
+            continue
         got = fed_back(result.extract(variant, tmp_path / "file.onnx").read_bytes(), steps)
         assert distance(got[-20:], wanted[-20:]) <= FAR, variant
 
