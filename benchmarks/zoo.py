@@ -3,8 +3,8 @@
     python benchmarks/zoo.py [NAME ...] [--float]        # NAME is a part of a network's name
 
 Float: the TFLite file against ONNX Runtime on the graph itself, at batch 1 and, where the batch is open, 3: the largest
-difference over the largest output; how many operators the file has where its borders are free, and how many of them only
-change the order of axes. Int8: how far each format's file is from float (root mean square over the standard deviation),
+difference over the largest output; how many operators the file has where its borders are free, and how many of them
+only change the order of axes. Int8: how far each format's file is from float (root mean square over the standard deviation),
 and its time over that of its format's float file on this machine. All that goes wrong is listed below the table.
 """
 
@@ -35,7 +35,14 @@ from tests.converters.tflite.zoo.check import built, float_check, native_operato
 WORST = 2e-5
 SAMPLES, CALIBRATION = 24, 12
 Array = npt.NDArray[np.generic]
-HEADING = f"{'':20}{'import':>7}{'write':>7}{'float':>9}{'ops':>5}{'moves':>6}{'onnx':>7}{'tflite':>7}{'onnx x':>7}{'lite x':>7}{'s':>6}"
+HEADING = "".join(
+    f"{word:>{width}}"
+    for word, width in zip(
+        ("", "import", "write", "float", "ops", "moves", "onnx", "tflite", "onnx x", "lite x", "s"),
+        (20, 7, 7, 9, 5, 6, 7, 7, 7, 7, 6),
+        strict=True,
+    )
+)
 
 
 def cases() -> list[Case]:
@@ -135,7 +142,7 @@ def main() -> None:
             continue
         try:
             print(one(case, float_only=given.float, problems=problems), flush=True)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a net that fails keeps no other from its row
             print(f"{case.name:20} {type(error).__name__}", flush=True)
             problems.append(f"{case.name}: {type(error).__name__}: {str(error)[:600]}")
             if given.v:

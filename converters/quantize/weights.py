@@ -84,7 +84,8 @@ def correct_bias(bias: Floats, weights: Floats, made: Weights, mean: Floats, *, 
 
     Args:
         bias: shape (channels,).
-        weights: as they were: of a convolution (axis 0, its window last) or of a matrix product (axis 1).
+        weights: as they were: of a convolution (axis 0, its window last) or of a matrix product (axis 1). The bias of a
+            transposed convolution (axis 1, window last) stays: how much of a window adds up differs by place.
         made: what they became.
         mean: of what they are multiplied with, shape (input channels,).
         axis: of the output channels.
@@ -92,6 +93,8 @@ def correct_bias(bias: Floats, weights: Floats, made: Weights, mean: Floats, *, 
     Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019, section 4.2,
     with means that calibration measured.
     """
+    if axis == 1 and weights.ndim > 2:
+        return bias
     shape = [-1 if index == axis else 1 for index in range(weights.ndim)]
     lost = weights - made.steps * made.scale.reshape(shape)
     if axis == 1:

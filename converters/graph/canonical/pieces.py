@@ -141,7 +141,7 @@ def _before_transpose(graph: ir.Graph, node: ir.Node, pieces: Sequence[Piece]) -
     rank = len(source.shape)
     order = attribute_ints(node, "perm", range(rank)[::-1])
     for piece in pieces:
-        part = _part(graph, piece, source, order[piece.axis], piece.start, piece.stop)
+        part = _part(graph, piece, source, order[piece.axis], (piece.start, piece.stop))
         turned = _turned(piece, part, order)
         _finish(turned, piece)
     return True
@@ -154,9 +154,9 @@ def _turned(piece: Piece, part: ir.Value, order: Sequence[int]) -> ir.Value:
     return add_node(piece.node, "Transpose", [part], {"perm": kept}, stem=f"{stem_of(piece.output)}/turned")
 
 
-def _part(graph: ir.Graph, piece: Piece, source: ir.Value, axis: int, start: int, stop: int) -> ir.Value:
+def _part(graph: ir.Graph, piece: Piece, source: ir.Value, axis: int, entries: tuple[int, int]) -> ir.Value:
     """The entries of an axis; without the axis where the piece drops it and there is one."""
-    stem = f"{stem_of(piece.output)}/part"
+    (start, stop), stem = entries, f"{stem_of(piece.output)}/part"
     if piece.dropped and stop - start == 1:
         index = add_constant(graph, np.array(start, np.int64), f"{stem}/index")
         return add_node(piece.node, "Gather", [source, index], {"axis": axis}, stem=stem)
@@ -188,7 +188,7 @@ def _before_view(graph: ir.Graph, node: ir.Node, pieces: Sequence[Piece]) -> boo
         return False
     for piece, target in zip(pieces, targets, strict=True):
         kept = piece._replace(dropped=False)
-        part = _part(graph, kept, source, axis, piece.start * inner, piece.stop * inner)
+        part = _part(graph, kept, source, axis, (piece.start * inner, piece.stop * inner))
         stem = stem_of(piece.output)
         shape = add_constant(graph, np.array(target, np.int64), f"{stem}/shape")
         _finish(add_node(piece.node, "Reshape", [part, shape], stem=f"{stem}/view"), piece)
@@ -241,7 +241,7 @@ def _before_product(graph: ir.Graph, node: ir.Node, pieces: Sequence[Piece]) -> 
     if is_op(node, "Add") and producer(data, "MatMul") is None:
         return False
     for piece in pieces:
-        first = _part(graph, piece, data, last, piece.start, piece.stop) if is_op(node, "Add") else data
+        first = _part(graph, piece, data, last, (piece.start, piece.stop)) if is_op(node, "Add") else data
         inputs: list[ir.Value | None] = [first]
         inputs += [_cut(graph, node, index, piece) for index in range(1, len(node.inputs))]
         _finish(add_node(piece.node, node.op_type, inputs, _options(node), stem=f"{stem_of(piece.output)}/part"), piece)

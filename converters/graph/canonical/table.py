@@ -22,6 +22,7 @@ from converters.graph.canonical.recurrent import drop_zero_states
 from converters.graph.canonical.reshapes import merge_views, remove_no_ops, transpose_to_reshape
 from converters.graph.canonical.shuffles import pixel_shuffle, spatial_mean
 from converters.graph.canonical.sizes import fold_sizes
+from converters.graph.canonical.spreads import drop_spreads, pad_for_constants
 from converters.graph.canonical.squeezes import sink_squeezes
 from converters.graph.canonical.transposes import hoist_over_pad, place_transposes
 from converters.graph.canonical.turns import one_transpose
@@ -58,6 +59,8 @@ PASSES = _named(
     remove_neutral,
     share_constants,
     merge_equal,
+    drop_spreads,
+    pad_for_constants,
     drop_zero_states,
     batch_norm_to_affine,
     explicit_windows,
