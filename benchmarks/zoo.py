@@ -4,9 +4,9 @@
 
 Float: the TFLite file against ONNX Runtime on the graph itself, at batch 1 and, where the batch is open, 3: the largest
 difference over the largest output; how many operators the file has where its borders are free, and how many of them
-difference over the largest output; how many operators the file has where its borders are free, and how many of
-them only change the order of axes. Int8: how far each file is from float (root mean square over the standard
-deviation), and its time over its float file on this machine. What goes wrong is listed below the table.
+only change the order of axes. Int8: how far each file is from float (root mean square over the standard deviation), and
+its time over its float file on this machine. What goes wrong is listed below the table.
+"""
 
 import argparse
 import logging
