@@ -20,6 +20,7 @@ from converters.write.tflite.digits import (
     plain,
     same_bytes,
 )
+from converters.write.tflite.inplace import kept_apart
 from converters.write.tflite.layout import AS_THE_GRAPH, Borders, Layouts, choose_layouts
 from converters.write.tflite.program import (
     Axes,
@@ -80,7 +81,8 @@ class _Subgraph:
         for step in self._program.steps:
             self._step(step, self._layouts.steps[step])
         outputs = self._outputs(inputs)
-        return Subgraph(self._program.name, self._made.tensors, self._made.operators, inputs, outputs)
+        made = Subgraph(self._program.name, self._made.tensors, self._made.operators, inputs, outputs)
+        return kept_apart(made)
 
     def _outputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
         """Each output is a tensor of its own, under the graph's name for it."""
