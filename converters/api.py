@@ -32,11 +32,12 @@ def load_model(source: object, *, inputs: object = None, trust: bool = False, sh
     """Load a model. Each import from another framework is checked against it on random samples.
 
     Args:
-        source: a path (.onnx, .tflite, .pt2, .keras, .h5), the text `package.module:function` (which returns a model,
-            or a torch module and its example inputs), an onnx.ModelProto, a keras.Model, or a torch.nn.Module.
+        source: a path (.onnx, .tflite, .pt2, .keras, .h5, .skops, .pkl), the text `package.module:function` (which
+            returns a model, or a torch module and its example inputs), an onnx.ModelProto, a keras.Model, a
+            torch.nn.Module, or a fitted scikit-learn estimator.
         inputs: example inputs of a torch module: a tuple of tensors or arrays, or a mapping by argument name; the first
             axis of each is the batch.
-        trust: load a .pt2 that could run code too.
+        trust: load a .pt2, .skops or pickle that could run code too.
         shapes: sizes for inputs whose axes, other than the batch, are open; "?" leaves an axis open.
 
     Raises:
