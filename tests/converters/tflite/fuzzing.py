@@ -70,6 +70,15 @@ class Differs(NamedTuple):
 
 # in float
 
+_RESOLVERS = {XNNPACK: OpResolverType.AUTO, BUILTIN: OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
+_WAYS: list[tuple[str, dict[str, int]]] = [
+    (XNNPACK, {}),
+    (XNNPACK, {"batch": 3}),
+    (XNNPACK, {"batch": 2, "length": OTHER_LENGTH}),
+    (BUILTIN, {}),
+    (BUILTIN, {"batch": 2, "length": OTHER_LENGTH}),
+]
+
 
 def reference(model: onnx.ModelProto | Path, *, optimise: bool = True) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
@@ -82,7 +91,7 @@ def reference(model: onnx.ModelProto | Path, *, optimise: bool = True) -> onnxru
 
 
 def fuzz_float(seed: int, folder: Path) -> list[Differs]:
-    """A net natively and not, alone, in a batch, and with another length.
+    """A net natively and not, on both kernel sets; alone, in a batch, and with another length.
 
     Raises:
         UnsupportedOperatorError: the writer refuses it.
@@ -95,8 +104,8 @@ def fuzz_float(seed: int, folder: Path) -> list[Differs]:
         path = folder / "net.tflite"
         made, written = to_tflite(graph, where=f"seed {seed}", native=native)
         write_file(made, path)
-        interpreter = Interpreter(str(path), num_threads=1)
-        for sizes in ({}, {"batch": 3}, {"batch": 2, "length": OTHER_LENGTH}):
+        for kernels, sizes in _WAYS:
+            interpreter = Interpreter(str(path), num_threads=1, experimental_op_resolver_type=_RESOLVERS[kernels])
             fed = random_inputs(source, seed, **sizes)
             got = run_file(interpreter, written, fed)
             found.append(_differs(source, fed, got, seed))
@@ -271,9 +280,6 @@ class Calibrated:
             got = [run_file(interpreter, written, one) for one in self.samples]
             found[kernels] = deviation(got, steps, plain)
         return deviation(steps, plain, plain), found
-
-
-_RESOLVERS = {XNNPACK: OpResolverType.AUTO, BUILTIN: OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
 
 
 def deviation(

@@ -15,6 +15,9 @@ from tests.converters.tflite.fuzzing import (
 
 FLOAT_SEEDS, LAYOUT_SEEDS, INT8_SEEDS = range(5000, 5080), range(5000, 5030), range(5000, 5018)
 
+ONCE_WRONG = (209, 448, 548, 1167, 1342, 1378)
+"""Shapes of computed sizes, digits near 0, names of open sizes, axes that two layouts cut across each other."""
+
 
 def test_float_files_compute_what_onnx_runtime_computes(tmp_path: Path) -> None:
     wrong, compared = [], 0
@@ -23,7 +26,12 @@ def test_float_files_compute_what_onnx_runtime_computes(tmp_path: Path) -> None:
         compared += len(found)
         wrong += [(seed, one) for one in found if one.wrong]
     assert not wrong
-    assert compared >= 6 * len(FLOAT_SEEDS)
+    assert compared >= 10 * len(FLOAT_SEEDS)
+
+
+@pytest.mark.parametrize("seed", ONCE_WRONG)
+def test_nets_that_were_wrong_or_refused_once(seed: int, tmp_path: Path) -> None:
+    assert [one for one in fuzz_float(seed, tmp_path) if one.wrong] == []
 
 
 def test_layouts_cost_what_the_best_of_all_choices_costs() -> None:

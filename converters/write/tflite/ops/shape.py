@@ -95,7 +95,9 @@ def view(low: Lowering) -> None:
 
 def _view_open(low: Lowering, x: Value, output: Value) -> None:
     """Several open sizes: those that x has, and one that the kernel finds out."""
-    own = dict(zip(x.shape, sizes_of(low, x), strict=True))
+    sizes = sizes_of(low, x)
+    own = dict(zip(x.shape, sizes, strict=True))
+    own |= {output.shape[after]: sizes[before] for before, after in _axes_kept(low, x, output)}
     parts = []
     for size in output.shape:
         known_part = low.constant(np.array([size], np.int32)) if isinstance(size, int) else own.get(size)
@@ -103,6 +105,18 @@ def _view_open(low: Lowering, x: Value, output: Value) -> None:
     if sum(isinstance(size, str) and size not in own for size in output.shape) > 1:
         low.refuse(f"the sizes {list(output.shape)} do not follow from {list(x.shape)}")
     _reshape_to(low, x, joined(low, parts), output)
+
+
+def _axes_kept(low: Lowering, x: Value, output: Value) -> list[tuple[int, int]]:
+    """Axes of x with those of the output that have their sizes, whatever names these go by, as far as that is known."""
+    axes = low.optional(1)
+    if low.node.op_type == "Flatten" or axes is None or not axes.constant:
+        return []
+    drops = low.node.op_type == "Squeeze"
+    wide = max(x.rank, output.rank)
+    ones = {int(axis) % wide for axis in axes.array().reshape(-1)}
+    pairs = enumerate(axis for axis in range(wide) if axis not in ones)
+    return [(axis, at) if drops else (at, axis) for at, axis in pairs]
 
 
 @lowers("Transpose", since=1, int8=True, moves=True)
