@@ -100,6 +100,24 @@ CASES = {
         "(float[N,T,6] x) => (float[N,T,3,2] y) { s = Shape<start=0,end=2>(x) t = Concat<axis=0>(s, r) y = "
         "Reshape(x, t) }",
         FOLD, {"Reshape": 1}, {"r": [3, 2]}, sizes={"T": 5}),
+    "a resize to computed sizes": Case(
+        "(float[N,2,3,4] x) => (float[N,2,6,8] y) { s = Shape<start=0,end=2>(x) t = Concat<axis=0>(s, r) "
+        'y = Resize<mode="linear">(x, , , t) }', FOLD, {"Resize": 1}, {"r": [6, 8]}),
+    "queries and values of one projection": Case(
+        "(float[N,5,8] x) => (float[N,5,4] y, float[N,5,4] z) { m = MatMul(x, w) r = Reshape(m, s) "
+        "t = Transpose<perm=[2,0,1,3]>(r) a = Gather<axis=0>(t, i) b = Gather<axis=0>(t, j) y = Relu(a) "
+        "z = Relu(b) }",
+        ("take_pieces_first", "transpose_to_reshape", "merge_views"), {"MatMul": 2, "Relu": 2},
+        {"w": (8, 8), "s": [0, 0, 2, 4], "i": np.array(0), "j": np.array(1)}),
+    "heads by way of a batch of heads": Case(
+        "(float[N,5,8] x) => (float[N,2,5,4] y) { a = Transpose<perm=[1,0,2]>(x) m = MatMul(a, w) r = Reshape(m, s) "
+        "t = Transpose<perm=[1,0,2]>(r) y = Reshape(t, u) }",
+        ("one_transpose",), {"MatMul": 1, "Transpose": 1, "Reshape": 1},
+        {"w": (8, 8), "s": [5, -1, 4], "u": [-1, 2, 5, 4]}),
+    "a class token": Case(
+        "(float[N,5,4] x) => (float[N,6,4] y) { s = Shape<start=0,end=1>(x) t = Concat<axis=0>(s, o) "
+        "e = Expand(c, t) y = Concat<axis=1>(e, x) }",
+        (*FOLD, "pad_for_constants"), {"Pad": 1, "Add": 1}, {"c": (1, 1, 4), "o": [1, 4]}),
     "slices, pads and tiles of nothing": Case(
         "(float[N,4] x) => (float[N,4] y) { a = Slice(x, b, e, axes) c = Pad(a, pads) d = Tile(c, one) "
         "t = Transpose<perm=[0,1]>(d) y = Relu(t) }", ("remove_no_ops",), {"Relu": 1},
