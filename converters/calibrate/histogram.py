@@ -219,15 +219,6 @@ class Histogram:
         mean = np.average(value / scale, weights=counts)
         return scale * math.sqrt(float(np.average((value / scale - mean) ** 2, weights=counts)))
 
-    def fraction_below(self, x: float) -> float:
-        """The share of values below `x`, within a bucket linear; 0 for no values."""
-        _, low, high, counts = self.values()
-        if not counts.size:
-            return 0.0
-        width = high - low
-        inside = np.where(width > 0, (x - low) / np.where(width > 0, width, 1.0), low < x)
-        return float((np.clip(inside, 0.0, 1.0) * counts).sum() / counts.sum())
-
     def is_atom(self, share: float) -> Bools:
         """Which buckets of `values` hold a single repeated value, as zeros after ReLU, a mask or a one-hot code do.
 

@@ -24,8 +24,6 @@ class Kind(StrEnum):
 
 FROM_DEVICE = (Kind.STATUS, Kind.INFO, Kind.REPORTED, Kind.TELE, Kind.NEED)
 """What a manager subscribes to, for every device."""
-ORDERED = (Kind.STATUS, Kind.INFO, Kind.REPORTED, Kind.NEED)
-"""Kinds of which only newer messages count; telemetry has ids instead."""
 _KINDS = frozenset(kind.value for kind in Kind)
 RETAINED = frozenset({Kind.STATUS, Kind.INFO, Kind.DESIRED, Kind.REPORTED})
 
@@ -63,8 +61,6 @@ class ManagerTopic:
 
 
 Topic = DeviceTopic | ChunkTopic | ManagerTopic
-
-REPO_INDEX = f"{PREFIX}/repo/index"
 
 
 def device_topic(device: str, kind: Kind) -> str:

@@ -83,13 +83,11 @@ def test_quantiles_and_moments_are_those_of_the_values() -> None:
     for q in (0, 0.001, 0.1, 0.5, 0.9, 0.999, 1):
         assert made.quantile(q) == pytest.approx(float(np.quantile(values, q)), rel=0.005, abs=0.005)
     assert made.std() == pytest.approx(float(values.std(dtype=np.float64)), rel=0.005)
-    for x in (-5, -1, 0, 2.5, 1e6):
-        assert made.fraction_below(x) == pytest.approx(float((values < x).mean()), abs=0.002)
 
 
 def test_an_empty_histogram_answers() -> None:
     made = Histogram.empty()
-    assert (made.count, made.zeros, made.quantile(0.5), made.std(), made.fraction_below(0)) == (0, 0, 0, 0, 0)
+    assert (made.count, made.zeros, made.quantile(0.5), made.std()) == (0, 0, 0, 0)
     assert made.atoms(0.01) == []
 
 
@@ -98,7 +96,6 @@ def test_zeros_of_both_signs_are_one_bucket() -> None:
     assert made.zeros == 2
     np.testing.assert_array_equal(made.values().value, [-1, 0, 1])
     np.testing.assert_array_equal(made.values().counts, [1, 2, 1])
-    assert made.fraction_below(0) == 0.25
 
 
 def test_atoms_are_repeated_values_and_not_narrow_distributions() -> None:
