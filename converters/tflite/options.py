@@ -11,72 +11,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from converters.tflite.enums import SCHEMA, TYPES, members
+from converters.tflite.enums import OPERATORS, SCHEMA, TYPES, members
 from converters.tflite.model import Option, Options
 
-TABLES: Mapping[str, str] = {
-    "ABS": "AbsOptions", "ADD": "AddOptions", "ADD_N": "AddNOptions", "ARG_MAX": "ArgMaxOptions",
-    "ARG_MIN": "ArgMinOptions", "ASSIGN_VARIABLE": "AssignVariableOptions", "ATAN2": "ATan2Options",
-    "AVERAGE_POOL_2D": "Pool2DOptions", "BATCH_MATMUL": "BatchMatMulOptions",
-    "BATCH_TO_SPACE_ND": "BatchToSpaceNDOptions", "BIDIRECTIONAL_SEQUENCE_LSTM": "BidirectionalSequenceLSTMOptions",
-    "BIDIRECTIONAL_SEQUENCE_RNN": "BidirectionalSequenceRNNOptions", "BITCAST": "BitcastOptions",
-    "BITWISE_XOR": "BitwiseXorOptions", "BROADCAST_TO": "BroadcastToOptions", "BUCKETIZE": "BucketizeOptions",
-    "CALL": "CallOptions", "CALL_ONCE": "CallOnceOptions", "CAST": "CastOptions",
-    "CONCATENATION": "ConcatenationOptions", "CONCAT_EMBEDDINGS": "ConcatEmbeddingsOptions",
-    "CONV_2D": "Conv2DOptions", "CONV_3D": "Conv3DOptions", "CONV_3D_TRANSPOSE": "Conv3DOptions",
-    "COS": "CosOptions", "CUMSUM": "CumsumOptions", "DENSIFY": "DensifyOptions",
-    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions", "DEPTH_TO_SPACE": "DepthToSpaceOptions",
-    "DEQUANTIZE": "DequantizeOptions", "DILATE": "DilateOptions", "DIV": "DivOptions",
-    "DYNAMIC_UPDATE_SLICE": "DynamicUpdateSliceOptions", "EMBEDDING_LOOKUP_SPARSE": "EmbeddingLookupSparseOptions",
-    "EQUAL": "EqualOptions", "EXP": "ExpOptions", "EXPAND_DIMS": "ExpandDimsOptions",
-    "FAKE_QUANT": "FakeQuantOptions", "FILL": "FillOptions", "FLOOR_DIV": "FloorDivOptions",
-    "FLOOR_MOD": "FloorModOptions", "FULLY_CONNECTED": "FullyConnectedOptions", "GATHER": "GatherOptions",
-    "GATHER_ND": "GatherNdOptions", "GELU": "GeluOptions", "GREATER": "GreaterOptions",
-    "GREATER_EQUAL": "GreaterEqualOptions", "HARD_SWISH": "HardSwishOptions", "HASHTABLE": "HashtableOptions",
-    "HASHTABLE_FIND": "HashtableFindOptions", "HASHTABLE_IMPORT": "HashtableImportOptions",
-    "HASHTABLE_SIZE": "HashtableSizeOptions", "IF": "IfOptions", "L2_NORMALIZATION": "L2NormOptions",
-    "L2_POOL_2D": "Pool2DOptions", "LEAKY_RELU": "LeakyReluOptions", "LESS": "LessOptions",
-    "LESS_EQUAL": "LessEqualOptions", "LOCAL_RESPONSE_NORMALIZATION": "LocalResponseNormalizationOptions",
-    "LOGICAL_AND": "LogicalAndOptions", "LOGICAL_NOT": "LogicalNotOptions", "LOGICAL_OR": "LogicalOrOptions",
-    "LOG_SOFTMAX": "LogSoftmaxOptions", "LSH_PROJECTION": "LSHProjectionOptions", "LSTM": "LSTMOptions",
-    "MATRIX_DIAG": "MatrixDiagOptions", "MATRIX_SET_DIAG": "MatrixSetDiagOptions", "MAXIMUM": "MaximumMinimumOptions",
-    "MAX_POOL_2D": "Pool2DOptions", "MEAN": "ReducerOptions", "MINIMUM": "MaximumMinimumOptions",
-    "MIRROR_PAD": "MirrorPadOptions", "MUL": "MulOptions", "MULTINOMIAL": "RandomOptions", "NEG": "NegOptions",
-    "NON_MAX_SUPPRESSION_V4": "NonMaxSuppressionV4Options", "NON_MAX_SUPPRESSION_V5": "NonMaxSuppressionV5Options",
-    "NOT_EQUAL": "NotEqualOptions", "ONE_HOT": "OneHotOptions", "PACK": "PackOptions", "PAD": "PadOptions",
-    "PADV2": "PadV2Options", "POW": "PowOptions", "QUANTIZE": "QuantizeOptions",
-    "RANDOM_STANDARD_NORMAL": "RandomOptions", "RANDOM_UNIFORM": "RandomOptions", "RANGE": "RangeOptions",
-    "RANK": "RankOptions", "READ_VARIABLE": "ReadVariableOptions", "REDUCE_ALL": "ReducerOptions",
-    "REDUCE_ANY": "ReducerOptions", "REDUCE_MAX": "ReducerOptions", "REDUCE_MIN": "ReducerOptions",
-    "REDUCE_PROD": "ReducerOptions", "REDUCE_WINDOW": "ReduceWindowOptions", "RESHAPE": "ReshapeOptions",
-    "RESIZE_BILINEAR": "ResizeBilinearOptions", "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
-    "REVERSE_SEQUENCE": "ReverseSequenceOptions", "REVERSE_V2": "ReverseV2Options", "RFFT2D": "Rfft2dOptions",
-    "RIGHT_SHIFT": "RightShiftOptions", "RNN": "RNNOptions", "SCATTER_ND": "ScatterNdOptions",
-    "SEGMENT_SUM": "SegmentSumOptions", "SELECT": "SelectOptions", "SELECT_V2": "SelectV2Options",
-    "SHAPE": "ShapeOptions", "SIGN": "SignOptions", "SKIP_GRAM": "SkipGramOptions", "SLICE": "SliceOptions",
-    "SOFTMAX": "SoftmaxOptions", "SPACE_TO_BATCH_ND": "SpaceToBatchNDOptions", "SPACE_TO_DEPTH": "SpaceToDepthOptions",
-    "SPARSE_TO_DENSE": "SparseToDenseOptions", "SPLIT": "SplitOptions", "SPLIT_V": "SplitVOptions",
-    "SQUARE": "SquareOptions", "SQUARED_DIFFERENCE": "SquaredDifferenceOptions", "SQUEEZE": "SqueezeOptions",
-    "STABLEHLO_BROADCAST_IN_DIM": "StablehloBroadcastInDimOptions", "STABLEHLO_CASE": "StablehloCaseOptions",
-    "STABLEHLO_COMPARE": "StablehloCompareOptions", "STABLEHLO_COMPOSITE": "StableHLOCompositeOptions",
-    "STABLEHLO_CONCATENATE": "StablehloConcatenateOptions", "STABLEHLO_CONVOLUTION": "StablehloConvolutionOptions",
-    "STABLEHLO_CUSTOM_CALL": "StablehloCustomCallOptions", "STABLEHLO_DOT_GENERAL": "StablehloDotGeneralOptions",
-    "STABLEHLO_DYNAMIC_SLICE": "StablehloDynamicSliceOptions", "STABLEHLO_GATHER": "StablehloGatherOptions",
-    "STABLEHLO_IOTA": "StablehloIotaOptions", "STABLEHLO_PAD": "StablehloPadOptions",
-    "STABLEHLO_REDUCE": "StablehloReduceOptions", "STABLEHLO_REDUCE_WINDOW": "StablehloReduceWindowOptions",
-    "STABLEHLO_RNG_BIT_GENERATOR": "StablehloRngBitGeneratorOptions", "STABLEHLO_SCATTER": "StablehloScatterOptions",
-    "STABLEHLO_SHIFT_LEFT": "StablehloShiftLeftOptions", "STABLEHLO_SLICE": "StablehloSliceOptions",
-    "STABLEHLO_SORT": "StablehloSortOptions", "STABLEHLO_TRANSPOSE": "StablehloTransposeOptions",
-    "STABLEHLO_WHILE": "StablehloWhileOptions", "STRIDED_SLICE": "StridedSliceOptions", "SUB": "SubOptions",
-    "SUM": "ReducerOptions", "SVDF": "SVDFOptions", "TILE": "TileOptions", "TOPK_V2": "TopKV2Options",
-    "TRANSPOSE": "TransposeOptions", "TRANSPOSE_CONV": "TransposeConvOptions",
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
-    "UNIDIRECTIONAL_SEQUENCE_RNN": "SequenceRNNOptions", "UNIQUE": "UniqueOptions", "UNPACK": "UnpackOptions",
-    "UNSORTED_SEGMENT_MAX": "UnsortedSegmentMaxOptions", "UNSORTED_SEGMENT_MIN": "UnsortedSegmentMinOptions",
-    "UNSORTED_SEGMENT_PROD": "UnsortedSegmentProdOptions", "UNSORTED_SEGMENT_SUM": "UnsortedSegmentSumOptions",
-    "VAR_HANDLE": "VarHandleOptions", "WHERE": "WhereOptions", "WHILE": "WhileOptions",
-    "ZEROS_LIKE": "ZerosLikeOptions",
-}  # fmt: skip
+_SHARED: Mapping[str, str] = {
+    "CONV_3D_TRANSPOSE": "Conv3DOptions",
+    "L2_NORMALIZATION": "L2NormOptions",
+    "UNIDIRECTIONAL_SEQUENCE_RNN": "SequenceRNNOptions",
+    **dict.fromkeys(("AVERAGE_POOL_2D", "L2_POOL_2D", "MAX_POOL_2D"), "Pool2DOptions"),
+    **dict.fromkeys(("MAXIMUM", "MINIMUM"), "MaximumMinimumOptions"),
+    **dict.fromkeys(("MEAN", "REDUCE_ALL", "REDUCE_ANY", "REDUCE_MAX", "REDUCE_MIN"), "ReducerOptions"),
+    **dict.fromkeys(("REDUCE_PROD", "SUM"), "ReducerOptions"),
+    **dict.fromkeys(("MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM"), "RandomOptions"),
+}
+"""Operators whose options have not the operator's own name."""
+
+
+def _tables() -> Mapping[str, str]:
+    """The schema names an operator's options after it: CONV_2D has Conv2DOptions, BATCH_MATMUL BatchMatMulOptions."""
+    kinds = (*members("BuiltinOptions"), *members("BuiltinOptions2"))
+    named = {kind.removesuffix("Options").upper(): kind for kind in kinds}
+    own = {code: named.get(code.replace("_", "")) for code in OPERATORS}
+    return {code: name for code, name in own.items() if name} | dict(_SHARED)
+
+
+TABLES: Mapping[str, str] = _tables()
 """Operator -> the table of its options; operators that are absent have none."""
 
 _ENUMS: Mapping[str, str] = {
