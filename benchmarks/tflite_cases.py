@@ -1,66 +1,34 @@
 """What profile_tflite.py measures: blocks of each kind of operator, in sizes of real nets.
 
-A block is put into a chain, where its output is the next one's input, or beside others of its kind on the chain's
-input. An operator that a delegate may refuse stands between ones that it takes, so that what it costs to leave and to
+An operator that a delegate may refuse stands between ones that it takes, so that what it costs to leave and to
 come back is counted.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
+from chains import ATTENTIONS, GEMMS, GROUPED, SIZES, Case, attended, linear_layers, one_way, there_and_back
 from tflite_net import PLAIN, UNIT, Net, Value
 
 Block = Callable[[Net, Value], Value]
+LiteCase = Case[Net, Value]
 
 
-@dataclass(frozen=True)
-class Case:
-    """One measurement.
-
-    Attributes:
-        kind: the key in a profile.
-        shape: of the chain's input.
-        block: adds one block to a net.
-        work: (multiply-accumulates, elements read, elements written) of one block.
-        base: adds what the block contains beside the operator; its time is taken off.
-        beside: blocks stand side by side.
-        rewriting: the name of the int8 form, where there are several.
-    """
-
-    kind: str
-    shape: tuple[int, ...]
-    block: Block
-    work: tuple[int, int, int]
-    base: Block | None = None
-    beside: bool = False
-    rewriting: str = ""
-
-    @property
-    def long(self) -> int:
-        """Small blocks need a longer chain to stand out of the noise."""
-        return 6 if max(self.work[0] / 20, *self.work) > 200_000 else 12
-
-
-def there_and_back(kind: str, cin: int, cout: int, side: int, *, k: int = 1, group: int = 1) -> Case:
+def conv_case(kind: str, cin: int, cout: int, side: int, *, k: int = 1, group: int = 1) -> LiteCase:
     """Two convolutions, so that the chain's shape stays."""
-    area = side * side
-    macs = 2 * cout * (cin // group) * k * k * area
 
     def block(net: Net, x: Value) -> Value:
         return net.conv(net.conv(x, cout, k=k, group=group), cin, k=k, group=group)
 
-    return Case(kind, (1, side, side, cin), block, (macs, (cin + cout) * area, (cin + cout) * area))
+    return Case(kind, (1, side, side, cin), block, there_and_back(cin, cout, side, k, group))
 
 
-def stem(cin: int, cout: int, side: int, *, k: int, stride: int) -> Case:
-    area = (side // stride) ** 2
-    work = (cout * cin * k * k * area, cin * side * side, cout * area)
+def stem(cin: int, cout: int, side: int, *, k: int, stride: int) -> LiteCase:
     block = partial(_conv, cout=cout, k=k, stride=stride)
-    return Case("Conv.stem", (1, side, side, cin), block, work, beside=True)
+    return Case("Conv.stem", (1, side, side, cin), block, one_way(cin, cout, side, k, stride), beside=True)
 
 
-def halving(channels: int, side: int, *, k: int) -> Case:
+def halving(channels: int, side: int, *, k: int) -> LiteCase:
     """A depthwise convolution of stride 2 reads more for each product than others."""
     written = channels * (side // 2) ** 2
     block = partial(_conv, cout=channels, k=k, stride=2, group=channels)
@@ -72,7 +40,7 @@ def _conv(net: Net, x: Value, *, cout: int, k: int, stride: int, group: int = 1)
     return net.conv(x, cout, k=k, stride=stride, group=group)
 
 
-def transposed(cin: int, cout: int, side: int, *, k: int, stride: int) -> Case:
+def transposed(cin: int, cout: int, side: int, *, k: int, stride: int) -> LiteCase:
     area = side * side
     work = (cout * cin * k * k * area, cin * area, cout * area * stride * stride)
     return Case(
@@ -84,24 +52,22 @@ def transposed(cin: int, cout: int, side: int, *, k: int, stride: int) -> Case:
     )
 
 
-def linear(kind: str, rows: int, width: int, inner: int) -> Case:
-    macs, elements = 2 * rows * width * inner, rows * (width + inner)
+def linear(kind: str, rows: int, width: int, inner: int) -> LiteCase:
     shape = (rows, width) if kind == "Gemm" else (1, rows, width)
-    return Case(kind, shape, lambda net, x: net.linear(net.linear(x, inner), width), (macs, elements, elements))
+    return Case(kind, shape, lambda net, x: net.linear(net.linear(x, inner), width), linear_layers(rows, width, inner))
 
 
-def attention(heads: int, rows: int, width: int) -> Case:
+def attention(heads: int, rows: int, width: int) -> LiteCase:
     """x @ x^T, then that @ x."""
-    macs, scores, values = 2 * heads * rows * rows * width, heads * rows * rows, heads * rows * width
 
     def block(net: Net, x: Value) -> Value:
         scored = net.op("BATCH_MATMUL", [x, x], (1, heads, rows, rows), adj_y=True)
         return net.op("BATCH_MATMUL", [scored, x], x.shape)
 
-    return Case("MatMul.dynamic", (1, heads, rows, width), block, (macs, 3 * values + scores, scores + values))
+    return Case("MatMul.dynamic", (1, heads, rows, width), block, attended(heads, rows, width))
 
 
-def softmax(heads: int, rows: int) -> Case:
+def softmax(heads: int, rows: int) -> LiteCase:
     elements = heads * rows * rows
     shape = (1, heads, rows, rows)
     block = behind_product(lambda net, x: net.op("SOFTMAX", [x], scale=UNIT, beta=1.0))
@@ -206,7 +172,7 @@ def shuffle(net: Net, x: Value) -> Value:
     return net.op("SPACE_TO_DEPTH", [space], x.shape, block_size=2)
 
 
-def rows_of_table(count: int, rows: int, width: int) -> Case:
+def rows_of_table(count: int, rows: int, width: int) -> LiteCase:
     def block(net: Net, x: Value) -> Value:
         picked = net.op("GATHER", [net.table((rows, width)), net.indices(count)], (count, width), axis=0)
         return net.op("ADD", [x, picked])
@@ -215,10 +181,7 @@ def rows_of_table(count: int, rows: int, width: int) -> Case:
     return Case("Gather", (count, width), block, (0, elements, elements), lambda net, x: net.op("ADD", [x, x]))
 
 
-SIZES = ((32, 56), (96, 28), (192, 14), (384, 7), (24, 14))
-
-
-def moving(channels: int, side: int) -> Iterator[Case]:
+def moving(channels: int, side: int) -> Iterator[LiteCase]:
     """Operators whose cost is bytes."""
     shape, elements = (1, side, side, channels), channels * side * side
     chains: list[tuple[str, str, Block, float]] = [
@@ -257,7 +220,7 @@ def moving(channels: int, side: int) -> Iterator[Case]:
         yield Case(kind, shape, behind_product(op), work, product, beside=True)
 
 
-def edge(channels: int, side: int) -> Case:
+def edge(channels: int, side: int) -> LiteCase:
     """Out of int8 and back, around a convolution in float: XNNPACK would compute a simpler operator in int8 at once."""
 
     def between(net: Net, x: Value) -> Value:
@@ -279,23 +242,23 @@ def edge(channels: int, side: int) -> Case:
     return Case("edge", (1, side, side, channels), block, (0, elements, elements), pointwise)
 
 
-def edges() -> Iterator[Case]:
+def edges() -> Iterator[LiteCase]:
     for channels, side in (*SIZES, (32, 112), (96, 112)):
         yield edge(channels, side)
 
 
-def convolutions() -> Iterator[Case]:
+def convolutions() -> Iterator[LiteCase]:
     """Of all kinds."""
     for cin, cout, side in (
         *((16, 96, 56), (24, 144, 56), (32, 192, 28), (64, 384, 14), (96, 576, 14), (160, 960, 7), (320, 1280, 7)),
         *((80, 32, 1), (240, 64, 1), (960, 240, 1), (96, 384, 56), (24, 88, 28), (40, 240, 14), (8, 24, 28)),
     ):
-        yield there_and_back("Conv.pointwise", cin, cout, side)
+        yield conv_case("Conv.pointwise", cin, cout, side)
     for channels, side, k in (
         *((64, 56, 3), (128, 28, 3), (256, 14, 3), (512, 7, 3), (16, 56, 3), (32, 28, 3), (32, 28, 5), (16, 28, 7)),
         *((24, 14, 3), (64, 7, 3)),
     ):
-        yield there_and_back("Conv.dense", channels, channels, side, k=k)
+        yield conv_case("Conv.dense", channels, channels, side, k=k)
     for cin, cout, side, k, stride in (
         *((1, 16, 28, 3, 1), (3, 16, 32, 3, 1), (1, 64, 49, 5, 1), (3, 32, 224, 3, 2), (3, 64, 224, 7, 2)),
         *((3, 96, 224, 4, 4), (3, 192, 224, 16, 16)),
@@ -305,25 +268,25 @@ def convolutions() -> Iterator[Case]:
         *((32, 112, 3), (96, 56, 3), (144, 28, 3), (384, 14, 3), (960, 7, 3), (40, 28, 3)),
         *((240, 14, 5), (576, 7, 5), (72, 28, 5), (120, 14, 5)),
     ):
-        yield there_and_back("Conv.depthwise", channels, channels, side, k=k, group=channels)
+        yield conv_case("Conv.depthwise", channels, channels, side, k=k, group=channels)
     for channels, side, k in ((96, 112, 3), (144, 56, 3), (192, 28, 3), (576, 14, 3), (72, 56, 3), (672, 14, 5)):
         yield halving(channels, side, k=k)
     for channels, side, k in ((96, 56, 7), (192, 28, 7), (384, 14, 7), (768, 7, 7), (40, 14, 7), (64, 14, 9)):
-        yield there_and_back("Conv.depthwise.wide", channels, channels, side, k=k, group=channels)
-    for channels, side, group in ((64, 28, 8), (128, 14, 4), (128, 28, 32), (256, 14, 32)):
-        yield there_and_back("Conv.grouped", channels, channels, side, k=3, group=group)
+        yield conv_case("Conv.depthwise.wide", channels, channels, side, k=k, group=channels)
+    for channels, side, group in GROUPED:
+        yield conv_case("Conv.grouped", channels, channels, side, k=3, group=group)
     for cin, cout, side, k, stride in ((64, 32, 28, 2, 2), (128, 64, 14, 2, 2), (32, 16, 28, 3, 2), (32, 16, 28, 4, 2)):
         yield transposed(cin, cout, side, k=k, stride=stride)
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Iterator[LiteCase]:
     """All of them but the edges."""
     yield from convolutions()
     for rows, width, inner in ((197, 192, 768), (197, 192, 192), (49, 384, 1536), (32, 128, 512), (64, 64, 64)):
         yield linear("MatMul", rows, width, inner)
-    for rows, width, inner in ((1, 512, 1000), (1, 1280, 1000), (1, 64, 128), (64, 256, 256), (1, 128, 10)):
+    for rows, width, inner in GEMMS:
         yield linear("Gemm", rows, width, inner)
-    for heads, rows, width in ((3, 197, 64), (4, 32, 32), (6, 64, 64)):
+    for heads, rows, width in ATTENTIONS:
         yield attention(heads, rows, width)
         yield softmax(heads, rows)
     for count, rows, width in ((64, 1000, 64), (128, 4000, 128), (16, 2000, 256)):
