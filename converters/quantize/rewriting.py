@@ -4,13 +4,14 @@ Each adds tensors whose range follows from observed ones, so that no plan needs 
 """
 
 from collections.abc import Callable
+from math import floor
 from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 from converters.quantize.constraints import ACTIVATIONS
-from converters.quantize.encoding import Encoding, encode
+from converters.quantize.encoding import STEPS, Encoding, encode
 from converters.quantize.encodings import Encodings, hard_sigmoid_encoding, hard_sigmoid_line
 from converters.quantize.integers import Integers
 from converters.quantize.tflite import carries, saturating
@@ -114,7 +115,18 @@ def _factors(site: Site) -> tuple[ir.Value, ir.Value]:
     name, x = f"{site.unit.name}_sum", _read(site)
     ends = [x, _number(site, offset / slope, "offset")]
     total = _shaped(site.integers.node("Add", ends, f"{name}_unclipped", after=x), x)
-    return site.integers.requantise(total, name, encode(0.0, 1 / slope)), _number(site, slope, "slope")
+    return site.integers.requantise(total, name, _sum_encoding(slope, offset)), _number(site, slope, "slope")
+
+
+def _sum_encoding(slope: float, offset: float) -> Encoding:
+    """Steps from 0 to 1 / slope, widened so that the number added is a step.
+
+    0.0 lies on no step's border then. Where half a step is added, as HardSigmoid of 1/6 and 1/2 would, every zero (one
+    value in five hundred, behind a convolution) lies midway between two steps, and kernels round midway differently.
+    What the top step goes beyond 1 / slope, the gate's own steps cut off.
+    """
+    whole = floor(STEPS * offset)
+    return encode(0.0, STEPS * offset / slope / whole) if whole > 0 else encode(0.0, 1 / slope)
 
 
 def _falls(unit: Unit, _: Encodings) -> str:

@@ -162,8 +162,19 @@ def test_a_gate_adds_only_ranges_that_follow_from_observed_ones(tmp_path: Path) 
     case = _case("hard swish")
     steps = steps_in(case.written(case.plan(TAKES_ALL), tmp_path))
     added = {name: one for name, one in steps.items() if name.removesuffix("_quantized") not in case.encodings.tensors}
-    ends = {(round(-zero * scale, 4), round((255 - zero) * scale, 4)) for scale, zero in added.values()}
-    assert ends == {(0.0, 6.0), (0.0, 1.0)}
+    ends = {(-zero * scale, (255 - zero) * scale) for scale, zero in added.values()}
+    assert {low for low, _ in ends} == {0.0}
+    # Steps of the sum end where the gate does, give or take the step by which its offset is one of them.
+    assert sorted(high for _, high in ends) == pytest.approx([1.0, 6.0], rel=1 / 254)
+
+
+def test_zero_lies_on_a_step_of_a_gates_sum(tmp_path: Path) -> None:
+    """Half a step would make a tie of every zero behind a convolution, which kernels round differently."""
+    case = _case("hard swish")
+    steps = steps_in(case.written(case.plan(TAKES_ALL), tmp_path))
+    added = {name: one for name, one in steps.items() if name.removesuffix("_quantized") not in case.encodings.tensors}
+    (scale,) = (scale for scale, _ in added.values() if 200 * scale > 3)
+    assert 3 / scale == pytest.approx(round(3 / scale), abs=1e-4)
 
 
 def test_what_two_plans_hold_in_int8_has_one_scale_and_the_same_weights(tmp_path: Path) -> None:
