@@ -47,11 +47,11 @@ def worth(compiler: Compiler, made: Plan, deviation: Deviation, *, progress: Pro
     Returns:
         The trials that gain anything.
     """
-    whole = deviation.of(compiler.quantised(made))
+    whole = compiler.deviation(made, deviation)
     tried = _trials(made)
     found: list[tuple[float, int, Cure]] = []
     for done, layers in enumerate(tried, start=1):
-        without = deviation.of(compiler.quantised(replace(made, int8=made.int8 - set(layers))))
+        without = compiler.deviation(replace(made, int8=made.int8 - set(layers)), deviation)
         gained, lost = whole**2 - without**2, max(1.0, made.cost(keep_float=frozenset(layers)) - made.cost())
         first = made.units[layers[0]]
         blame = Blame(layer=first.name, operator=first.operator, error=without, added=whole - without)

@@ -10,8 +10,10 @@ from converters.quantize.compiler import Compiler
 from converters.quantize.constraints import Constraints
 from converters.quantize.deviation import Deviation
 from converters.quantize.first_aid import Cure, heal, worth
-from converters.quantize.profiles import X86_AVX2
+from converters.quantize.profiles import STATIC, X86_AVX2
 from tests.converters.quantised import CHANNELS, Case, conv, net, square
+
+LITERT_XNNPACK = next(one for one in STATIC if one.name == "litert-xnnpack")
 
 
 def ranking(count: int) -> list[Cure]:
@@ -85,3 +87,12 @@ def test_auto_never_takes_a_method_that_is_clearly_worse() -> None:
         for method in ("mse", "minmax", "percentile")
     }
     assert found[chosen] <= min(found.values()) / 0.9
+
+
+def test_a_tflite_plan_deviates_by_its_own_operators_alone(case: Case) -> None:
+    """ONNX Runtime's optimiser quantises a float convolution between int8 ones, which no TFLite file does."""
+    compiler = Compiler(case.float, case.statistics, [LITERT_XNNPACK])
+    mixed = compiler.plan(LITERT_XNNPACK, Constraints("minmax", {"conv_a": "lossy", "conv_b": "lossy"}))
+    deviation = Deviation(case.float, [case.data.inputs(index) for index in range(8)])
+    written = compiler.quantised(mixed)
+    assert compiler.deviation(mixed, deviation) == deviation.of(written, optimise=False) != deviation.of(written)
