@@ -14,6 +14,7 @@ from converters.calibrate.ranges import Method, Range, choose_range, resolution
 from converters.calibrate.statistics import Statistics
 from converters.quantize.constraints import NARROW
 from converters.quantize.encoding import Encoding, encode
+from converters.quantize.front import drowned
 from converters.quantize.units import Unit, constant
 
 MAX_WIDENING = 1.25
@@ -53,6 +54,8 @@ def choose_encodings(units: Sequence[Unit], statistics: Statistics, method: Meth
     result = Encodings(chosen.encodings(), chosen.refused, chosen.elements)
     for unit in possible:
         _derive(unit, result)
+    for name, reason in drowned(units, result.tensors, statistics).items():
+        result.refused.setdefault(name, reason)
     return result
 
 

@@ -51,11 +51,19 @@ def square(seed: int = 0, *, size: int = CHANNELS) -> np.ndarray:
 class Case:
     """One net on its way to int8."""
 
-    def __init__(self, model: onnx.ModelProto, *, samples: int = 24, seed: int = 0, scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        *,
+        samples: int = 24,
+        seed: int = 0,
+        scale: float | np.ndarray = 1.0,
+        shift: float = 0.0,
+    ) -> None:
         source = import_model(model)
         rng = np.random.default_rng(seed)
         shape = [samples, *(int(size) for size in source.signature.inputs[0].shape[1:])]
-        self.x = (scale * rng.standard_normal(shape)).astype(np.float32)
+        self.x = (scale * rng.standard_normal(shape) + shift).astype(np.float32)
         self.data = from_arrays({source.signature.inputs[0].name: self.x}, source.signature, where="data")
         self.float: ir.Model = canonicalise(source.model, where="net")
         self.units: list[Unit] = find_units(self.float.graph)
