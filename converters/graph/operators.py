@@ -9,6 +9,8 @@ from lepton_edge.errors import ModelError, UnsupportedOperatorError
 
 _STANDARD = {"", "ai.onnx"}
 _ORT_DOMAINS = {"com.microsoft", "ai.onnx.ml"}
+_ORT_OWN = {"SimplifiedLayerNormalization"}
+"""Operators that ONNX Runtime puts into ONNX's own domain."""
 _QUANTISED = {
     "QuantizeLinear",
     "DequantizeLinear",
@@ -67,8 +69,10 @@ def check_operators(model: onnx.ModelProto, *, where: str) -> None:
     local = {(function.domain, function.name) for function in model.functions}
     bodies = [node for function in model.functions for node in nodes(onnx.GraphProto(node=function.node))]
     for node in (*nodes(model.graph), *bodies):
-        known = node.domain in _ORT_DOMAINS or (
-            node.domain in _STANDARD and defs.has(node.op_type, "" if node.domain == "ai.onnx" else node.domain)
+        known = (
+            node.domain in _ORT_DOMAINS
+            or node.op_type in _ORT_OWN
+            or (node.domain in _STANDARD and defs.has(node.op_type, "" if node.domain == "ai.onnx" else node.domain))
         )
         if not known and (node.domain, node.op_type) not in local:
             raise UnsupportedOperatorError(

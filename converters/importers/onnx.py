@@ -9,6 +9,7 @@ from onnx import checker, shape_inference
 
 from converters.graph.operators import check_operators, check_text
 from converters.graph.signature import Shapes, fix_shapes, read_signature
+from converters.importers.expand import adopt
 from converters.importers.functions import check_calls
 from converters.importers.rewriting import without_weights
 from converters.importers.weights import MAX_BYTES, attach_weights, check_tensors, file_digest
@@ -78,7 +79,7 @@ def from_proto(
     check_calls(model, where=where)
     check_operators(model, where=where)
     try:
-        checker.check_model(without_weights(model))
+        checker.check_model(without_weights(adopt(model)))
     except (checker.ValidationError, UnicodeDecodeError, RuntimeError) as cause:
         raise ModelError(f"{where}: not a valid ONNX model: {first_line(cause)}") from cause
     if fix_shapes(model, shapes, where=where):

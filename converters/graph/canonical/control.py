@@ -41,8 +41,8 @@ def inline_ifs(model: ir.Model) -> bool:
         branch = node.attributes["then_branch" if condition else "else_branch"].as_graph()
         results = list(branch.outputs)
         branch.outputs.clear()
-        moved = _splice(model.graph, node, branch)
-        _hand_over(node, [moved.get(value, value) for value in results])
+        moved = splice(model.graph, node, branch)
+        hand_over(node, [moved.get(value, value) for value in results])
         changed = True
     return settled(model.graph, changed=changed)
 
@@ -96,14 +96,14 @@ def _unroll(graph: ir.Graph, node: ir.Node, body: ir.Graph, trips: int) -> None:
         for inner, outer in fed.items():
             for usage in list(inner.uses()):
                 usage.node.replace_input_with(usage.idx, outer)
-        moved = _splice(graph, node, copy)
+        moved = splice(graph, node, copy)
         made = [moved.get(value, fed.get(value, value)) for value in results[1:]]
         states = made[: len(states)]
         for collected, value in zip(scans, made[len(states) :], strict=True):
             assert value is not None
             collected.append(value)
     stacked = [_stack(graph, node, values) for values in scans]
-    _hand_over(node, [*(value for value in states if value is not None), *stacked])
+    hand_over(node, [*(value for value in states if value is not None), *stacked])
 
 
 def _stack(graph: ir.Graph, node: ir.Node, values: Sequence[ir.Value]) -> ir.Value:
@@ -113,7 +113,7 @@ def _stack(graph: ir.Graph, node: ir.Node, values: Sequence[ir.Value]) -> ir.Val
     return add_node(node, "Concat", rows, {"axis": 0}, stem=f"{stem}/rows")
 
 
-def _splice(graph: ir.Graph, node: ir.Node, body: ir.Graph) -> dict[ir.Value, ir.Value]:
+def splice(graph: ir.Graph, node: ir.Node, body: ir.Graph) -> dict[ir.Value, ir.Value]:
     """Move a body's constants and nodes before `node`; their names may be in use there, so they are marked.
 
     Returns the constants in their new place.
@@ -141,7 +141,8 @@ def _splice(graph: ir.Graph, node: ir.Node, body: ir.Graph) -> dict[ir.Value, ir
     return constants
 
 
-def _hand_over(node: ir.Node, results: Sequence[ir.Value]) -> None:
+def hand_over(node: ir.Node, results: Sequence[ir.Value]) -> None:
+    """Let these values take the place of a node's outputs."""
     for old, new in zip(node.outputs, results, strict=True):
         if old.uses() or old.is_graph_output():
             if bypass(old, new):

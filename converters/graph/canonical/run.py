@@ -13,6 +13,7 @@ from converters.graph.canonical.names import name_all
 from converters.graph.canonical.table import run_passes
 from converters.graph.canonical.weights import with_weights, without_weights
 from converters.graph.signature import BATCH
+from converters.importers.expand import adopt, expand
 from converters.importers.ml import lower_ml
 from converters.importers.opset import to_opset
 from converters.ort import first_line
@@ -58,7 +59,8 @@ def load(model: onnx.ModelProto, *, where: str) -> ir.Model:
     Raises as `canonicalise`.
     """
     light, weights = without_weights(model)
-    made = ir.serde.deserialize_model(lower_ml(to_opset(light, OPSET, where=where), where=where))
+    plain = expand(to_opset(adopt(light), OPSET, where=where), where=where)
+    made = ir.serde.deserialize_model(lower_ml(plain, where=where))
     with_weights(made, weights)
     _drop_fed_initialisers(made.graph)
     _name_axes(made.graph)

@@ -32,7 +32,7 @@ def drop_spreads(model: ir.Model) -> bool:
     """
     changed = False
     for node in nodes_of(model, *BINARY):
-        for index, other in ((0, 1), (1, 0)):
+        for index, other in ((0, 1), (1, 0)) if len(node.inputs) > 1 else ():
             value, beside = node.inputs[index], node.inputs[other]
             source = _source(model.graph, value, node) if value is not None else None
             if value is None or source is None or beside is None or beside is value:

@@ -6,6 +6,8 @@ from converters.tflite.model import Quantization
 from converters.write.tflite.lowering import Lowering
 from converters.write.tflite.program import Axes, Axis, AxisMask, PerAxis, Size, Together, Value
 
+_LEAST = -128
+
 
 def zero_bias(low: Lowering, x: Value, weights: Value, axis: int = 0) -> Value:
     """A bias of zeros for the channels that `axis` of the weights counts; int32 at its own scale for int8."""
@@ -24,14 +26,17 @@ def kernel_weights(low: Lowering, x: Value, weights: Value, *, hybrid: bool = Tr
     """Weights as the file keeps them: int8 for a kernel that multiplies float by it, else behind a DEQUANTIZE.
 
     A DEQUANTIZE of a constant is done once, at load. Measured on MobileNetV2: 1.0x the time of float weights, where
-    hybrid convolutions, which XNNPACK leaves to TFLite's own kernels, take 1.8x.
+    hybrid convolutions, which XNNPACK leaves to TFLite's own kernels, take 1.8x. TFLite's own hybrid kernels lose the
+    sign of a product with -128, on x86 (LiteRT 2.3).
     """
+    if weights.quantization is not None and weights.quantization.zero_point.any():
+        low.refuse("its weights have zero points other than 0, which the int8 kernel does not read")
     stored = weights.stored
     if stored is None or stored.quantization is None:
         return weights if stored is None or stored.dtype != "float16" else _unpacked(low, weights, stored)
     if stored.dtype != "int8" or stored.quantization.zero_point.any() or x.dtype != "float32":
         return weights
-    return stored if hybrid else _unpacked(low, weights, stored)
+    return stored if hybrid and stored.array().min(initial=0) > _LEAST else _unpacked(low, weights, stored)
 
 
 def _unpacked(low: Lowering, weights: Value, stored: Value) -> Value:
