@@ -6,15 +6,14 @@ must not need was installed or imported.
 
 import json
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-PARTS = ("lepton_edge", "converters", "device_agent", "fleet", "pyproject.toml", "README.md", "LICENSE")
+from clean import ROOT, Clean, size
+
 FORBIDDEN = ("onnx", "onnx_ir", "torch", "sqlalchemy")
 IMPORTS = 5
 STEPS = (("agent", "extra agent"), ("agent,ort", "extras agent and ort"))
@@ -86,8 +85,8 @@ def main() -> None:
         model_bytes = bundle.stat().st_size
     print(f"Python {platform.python_version()}, {platform.machine()}; installed: {', '.join(installed)}\n")
     print("| what | measured |\n|---|---|")
-    for step, size in sizes.items():
-        print(f"| installed size, {step} | {size / 1e6:.1f} MB |")
+    for step, taken in sizes.items():
+        print(f"| installed size, {step} | {taken / 1e6:.1f} MB |")
     print(f"| import of the agent, median of {IMPORTS} | {statistics.median(times):.2f} s |")
     print(f"| the demo's bundle, all variants | {model_bytes / 1e6:.2f} MB |")
     _print_runtimes(found)
@@ -131,26 +130,13 @@ def _bundle(folder: Path) -> Path:
 
 def _environment(folder: Path) -> tuple[Path, dict[str, int]]:
     """A clean environment with the agent in it; returns its Python, and the bytes that it grew to by each step."""
-    source, venv = folder / "source", folder / "venv"
-    source.mkdir()
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / part, source / part)
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    bare = _size(venv)
-    python = venv / "bin" / "python"
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", "install"]
+    clean = Clean.made(folder)
+    bare = size(clean.venv)
     sizes = {}
     for extras, step in STEPS:
-        subprocess.run([*pip, f"{source}[{extras}]"], check=True)
-        sizes[step] = _size(venv) - bare
-    return python, sizes
-
-
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        clean.install(extras)
+        sizes[step] = size(clean.venv) - bare
+    return clean.python, sizes
 
 
 def _installed(python: Path) -> list[str]:

