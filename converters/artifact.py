@@ -11,6 +11,7 @@ import onnx_ir as ir
 from converters import tflite_files
 from converters.graph.canonical import canonicalise
 from converters.graph.operators import is_half, is_quantised
+from converters.graph.stored import with_float_weights
 from converters.host import host_runtime
 from converters.outcome import KeptFloat
 from converters.proto import write_model
@@ -222,15 +223,25 @@ def write_artifact(
     )
 
 
+def lite_graph(source: Source) -> ir.Model:
+    """What a source is written from as TFLite: canonical, its stored weights float unless it computes in int8.
+
+    Raises:
+        ModelError: it cannot be brought into canonical form.
+    """
+    model = source.model
+    return canonicalise(model if is_quantised(model) else with_float_weights(model), where=source.where)
+
+
 def kept_tflite(source: Source, precision: Precision, folder: Path, *, keep_graph: bool = False) -> Artifact:
-    """Write a source that is no float32 any more as TFLite: the file that it came from again, else its graph.
+    """Write a source as it is as TFLite: the file that it came from again, else its graph.
 
     Raises:
         ModelError: TFLite has no form of it.
+        RuntimeUnavailableError: LiteRT, which brings the format's schema, is not installed.
     """
     if source.original is None:
-        model = canonicalise(source.model, where=source.where)
-        return write_artifact(model, FLOAT_TFLITE, precision, folder, keep_graph=keep_graph)
+        return write_artifact(lite_graph(source), FLOAT_TFLITE, precision, folder, keep_graph=keep_graph)
     path = folder / f"{FLOAT_TFLITE.variant}.tflite"
     main = tflite_files.copy(source.original, path).main
     ends = [

@@ -1,6 +1,7 @@
 """A model in memory: what `load_model` and `quantize_model` give."""
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,14 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from converters import tflite_files
-from converters.artifact import Artifact, source_artifact
+from converters.artifact import Artifact, kept_tflite, lite_graph, source_artifact
 from converters.golden import golden_inputs
-from converters.graph.canonical import canonicalise
-from converters.graph.operators import is_quantised, nodes
+from converters.graph.operators import nodes
 from converters.graph.signature import check_batch
-from converters.graph.stored import with_float_weights
 from converters.job import Measured
-from converters.judged import ranked
+from converters.judged import Judged, ranked
 from converters.judging import Terms, judge_artifacts
 from converters.measure.intervals import Interval
 from converters.pack import Card, pack
@@ -26,9 +25,17 @@ from converters.source import Source
 from converters.subject import Subject, of_artifacts
 from converters.workspace import Workspace
 from lepton_edge import durable
-from lepton_edge.bundle.binding import Array
+from lepton_edge.bundle.binding import Array, Arrays
 from lepton_edge.bundle.manifest import Metric, ModelSignature
-from lepton_edge.errors import DataError, ModelError, NotYetSupportedError, UnsupportedOperatorError, UsageError
+from lepton_edge.errors import (
+    DataError,
+    ModelError,
+    NotYetSupportedError,
+    RuntimeUnavailableError,
+    SelfTestError,
+    UnsupportedOperatorError,
+    UsageError,
+)
 from lepton_edge.names import check_name
 from lepton_edge.runtimes import Session
 
@@ -181,6 +188,7 @@ class Model:
 
     def _save_tflite(self, path: Path, variant: str | None, *, native: bool) -> None:
         if self._measured is None:
+            self._check_float_name(variant)
             self._save_float_tflite(path, native=native)
             return
         chosen = self._chosen(variant, "tflite")
@@ -196,11 +204,37 @@ class Model:
             tflite_files.copy(self.source.original, path)
             return
         try:
-            model = self.source.model
-            graph = canonicalise(model if is_quantised(model) else with_float_weights(model), where=self.source.where)
-            tflite_files.write(graph, path, native=native)
+            tflite_files.write(lite_graph(self.source), path, native=native)
         except ModelError as error:
             raise self._in_its_own_words(error) from error
+
+    def _check_float_name(self, variant: str | None) -> None:
+        """A float model has one TFLite form, which is not written before it is asked for."""
+        name = f"{self.precision}-tflite"
+        if variant not in {None, name}:
+            raise UsageError(f"no variant {variant!r} of format tflite; there is {name}")
+
+    def _proven(self) -> tuple[list[Judged], Arrays]:
+        """The float model's files with what they gave on the golden inputs, and those inputs."""
+        check_batch(self.signature, where=self.source.where)
+        inputs = golden_inputs(None, self.signature, seed=0)
+        terms = Terms(budget=None, benchmark=False)
+        judged = judge_artifacts(self._in_both_formats(), self.signature, inputs, None, terms=terms)
+        for one in judged:
+            if not one.verdict.kept:
+                warnings.warn(f"no {one.artifact.format} files: {one.verdict.reason}", stacklevel=4)
+        return judged, inputs
+
+    def _in_both_formats(self) -> list[Artifact]:
+        """The float model's files for a bundle; where TFLite has no form of it, a warning says why."""
+        plain = self._artifacts[0]
+        try:
+            lite = kept_tflite(self.source, plain.precision, self._workspace.path)
+            lite.open(self.signature)
+        except (ModelError, RuntimeUnavailableError, SelfTestError) as error:
+            warnings.warn(f"no tflite files: {error}", stacklevel=5)
+            return [plain]
+        return [plain, lite]
 
     def _in_its_own_words(self, error: ModelError) -> ModelError:
         """The error, with operators that the model itself has: what it names may be what they were taken apart into."""
@@ -221,11 +255,8 @@ class Model:
         if self._measured:
             judged, inputs, evaluation = self._measured.judged, self._measured.inputs, self._measured.evaluation
         else:
-            check_batch(self.signature, where=self.source.where)
-            inputs, evaluation = golden_inputs(None, self.signature, seed=0), None
-            judged = judge_artifacts(
-                self._artifacts, self.signature, inputs, None, terms=Terms(budget=None, benchmark=False)
-            )
+            judged, inputs = self._proven()
+            evaluation = None
         pack(self.source, judged, inputs, evaluation, card=card).save(path)
 
     def _chosen(self, variant: str | None, wanted: str) -> Artifact:

@@ -174,6 +174,29 @@ def border(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {one["name"]: (np.dtype(one["dtype"]).name, tuple(one["shape"].tolist())) for one in details}
 
 
+def test_a_float_model_saves_as_a_bundle_of_both_formats(conv_onnx: Path, tmp_path: Path) -> None:
+    model = le.load_model(conv_onnx)
+    path = model.save(tmp_path / "float.lep")
+    assert {one.name for one in Bundle.open(path).manifest.variants} >= {"float32-onnx", "float32-tflite"}
+    x = models.samples(3)["x"]
+    with le.Agent(path, runtimes=["litert"]) as agent:
+        np.testing.assert_allclose(agent.predict(x), model.predict(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_float_bundle_says_why_it_lacks_a_format(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"no tflite files: .*'first'.*'second'"):
+        path = le.load_model(unlowered_net()).save(tmp_path / "float.lep")
+    assert [one.name for one in Bundle.open(path).manifest.variants] == ["float32-onnx"]
+
+
+def test_a_variant_of_a_float_model_must_be_its_own(conv_onnx: Path, tmp_path: Path) -> None:
+    model = le.load_model(conv_onnx)
+    assert model.save(tmp_path / "x.tflite", variant="float32-tflite").is_file()
+    with pytest.raises(UsageError, match="no variant 'int8-tflite' of format tflite; there is float32-tflite"):
+        model.save(tmp_path / "y.tflite", variant="int8-tflite")
+    assert not (tmp_path / "y.tflite").exists()
+
+
 def test_save_names_an_operator_of_the_model(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOperatorError, match="Det"):
         le.load_model(unlowered_net()).save(tmp_path / "m.tflite")
