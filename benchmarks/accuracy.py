@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from ours import SERVED_HERE, Converted, convert, header, row, save_samples
 from peers import quantize_peer
 from subjects import SUBJECTS, Samples, Subject
+from timing import input_name, session
 from wheels import AbsentError
 
 from converters.measure.intervals import Interval, count_pairs, paired_difference
@@ -104,8 +104,7 @@ def _ours(
 
 
 def _theirs(subject: Subject, model: Path, folder: Path, float_answers: Answers, marks: dict[str, list[Marks]]) -> str:
-    (only,) = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"]).get_inputs()
-    peer = quantize_peer(model, {only.name: subject.calibration.x}, folder / "peer.onnx")
+    peer = quantize_peer(model, {input_name(model): subject.calibration.x}, folder / "peer.onnx")
     if peer.path is None:
         return peer.reason
     found = compare(float_answers, answers(peer.path, subject.evaluation), subject.evaluation.y)
@@ -129,12 +128,8 @@ def _print_mean(name: str, marks: dict[str, list[Marks]], limit: float) -> None:
 
 def answers(file: Path, samples: Samples) -> Answers:
     """The class of each sample, run one by one; -1 where a score is no number."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    scores = np.concatenate([session.run(None, {name: x[None]})[0].reshape(1, -1) for x in samples.x])
+    one, name = session(file), input_name(file)
+    scores = np.concatenate([one.run(None, {name: x[None]})[0].reshape(1, -1) for x in samples.x])
     return np.where(np.isfinite(scores).all(axis=1), scores.argmax(axis=1), -1)
 
 

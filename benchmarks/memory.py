@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 import psutil
-from ours import header, row
+from ours import header, net_file, row
+from wheels import AbsentError
 
-BENCH = Path(__file__).parent.parent / "build" / "bench"
 PERIOD_S = 0.02
 LIMIT_S = 900
 SIDE = 224
@@ -104,11 +104,9 @@ def samples(path: Path, count: int, side: int = SIDE) -> Path:
 
 
 def net(name: str) -> Path:
-    path = BENCH / f"{name}.onnx"
-    if not path.exists():
-        import nets
-
-        nets.net_file(name)
+    path = net_file(name)
+    if isinstance(path, str):
+        raise AbsentError(path)
     return path
 
 
@@ -204,8 +202,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="memory-") as folder:
             try:
                 PARTS[name](Path(folder), bare)
-            except ImportError as missing:
-                row((name, f"skipped: needs {missing.name}", "", "", ""))
+            except AbsentError as absent:
+                row((name, f"skipped: {absent}", "", "", ""))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ours import BENCH
 from textures import CLASSES, SIDE, textures
 from torch import Tensor, nn
 from torch.nn import functional
 
-OUT = Path(__file__).parent.parent / "build" / "bench"
 OPSET = 18
 HEAD_CLASSES = 1000
 CALIBRATION, EVALUATION = 100, 50
@@ -307,7 +307,7 @@ def export(net: nn.Module, path: Path) -> None:
         )
 
 
-def net_file(name: str, out: Path = OUT) -> Path:
+def net_file(name: str, out: Path = BENCH) -> Path:
     """The net's ONNX file, written first where it is absent."""
     path = out / f"{name}.onnx"
     if not path.exists():
@@ -318,7 +318,7 @@ def net_file(name: str, out: Path = OUT) -> Path:
     return path
 
 
-def data_files(out: Path = OUT) -> tuple[Path, Path]:
+def data_files(out: Path = BENCH) -> tuple[Path, Path]:
     """The calibration and the evaluation images: .npz of `x` and `y`."""
     paths = out / "calibration.npz", out / "evaluation.npz"
     for seed, (path, count) in enumerate(zip(paths, (CALIBRATION, EVALUATION), strict=True), start=3):

@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from ours import header, row
+from ours import BENCH, header, row
 from timing import float_kernels, interleaved, session
 
 import lepton_edge as le
 
-BENCH = Path(__file__).parent.parent / "build" / "bench"
 SIZE = 0.30
 
 

@@ -3,13 +3,23 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lepton_edge.bundle import Bundle
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT.parent / "shared" / "data"
+BENCH = ROOT / "build" / "bench"
+"""Nets that take long to make are kept here."""
+EFFICIENTNET = ROOT / "build" / "efficientnet-lite0.onnx"
+TRAINED = "efficientnet-lite0"
+NETS = ("mobilenet_v2", "resnet18", TRAINED, "mobilenet_v3_small", "vit_tiny", "convnext")
+"""What speed is measured on."""
 
 LIMIT_S = 900
 SERVED_HERE = "int8-onnx-u8s8"
@@ -65,6 +75,31 @@ def save_samples(path: Path, inputs: dict[str, np.ndarray], labels: np.ndarray |
     """Write DATA: arrays by the model's input names, and `y`."""
     np.savez(path, **inputs, **({} if labels is None else {"y": labels}))
     return path
+
+
+def net_file(name: str) -> Path | str:
+    """A net's ONNX file, or why there is none."""
+    if name == TRAINED:
+        return EFFICIENTNET if EFFICIENTNET.exists() else "python benchmarks/efficientnet_lite0.py makes it"
+    path = BENCH / f"{name}.onnx"
+    if path.exists():
+        return path
+    try:
+        import nets
+    except ImportError as missing:
+        return f"needs {missing.name}"
+    return nets.net_file(name)
+
+
+def each_net(names: Sequence[str], *, columns: int) -> Iterator[tuple[str, Path, Path]]:
+    """Nets with their files, and an empty folder for each; one without a file is a row that says why."""
+    for name in names:
+        path = net_file(name)
+        if isinstance(path, str):
+            row((name, f"skipped: {path}", *["-"] * (columns - 2)))
+            continue
+        with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
+            yield name, path, Path(folder)
 
 
 def row(cells: Sequence[object]) -> None:

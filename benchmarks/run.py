@@ -16,11 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from lepton_edge.cpu import this_cpu
+from ours import DATA, EFFICIENTNET, ROOT, save_samples
 
-ROOT = Path(__file__).parent.parent
-DATA = ROOT.parent / "shared" / "data"
-EFFICIENTNET = ROOT / "build" / "efficientnet-lite0.onnx"
+from lepton_edge.cpu import this_cpu
 
 
 class Table(NamedTuple):
@@ -96,7 +94,7 @@ def demo_model() -> None:
     images, labels = digits.held_out()
     with tempfile.TemporaryDirectory() as folder:
         for name, truth in (("digits", labels), ("parity", labels % 2)):
-            _save_samples(Path(folder) / "data.npz", images, truth)
+            save_samples(Path(folder) / "data.npz", {"x": images}, truth)
             options = ["--data", f"{folder}/data.npz", "--calibration", "100", "--budget", "0.5"]
             _convert(ROOT / "lepton_edge" / "demo" / f"{name}.onnx", Path(folder), options)
 
@@ -137,12 +135,6 @@ def _push(path: Path) -> None:
 
 
 HERE: dict[str, Callable[[], None]] = {"demo": demo_model, "push": efficientnet}
-
-
-def _save_samples(path: Path, images: object, labels: object) -> None:
-    import numpy as np
-
-    np.savez(path, x=np.asarray(images), y=np.asarray(labels))
 
 
 def _convert(model: Path, folder: Path, options: list[str]) -> None:

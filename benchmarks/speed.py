@@ -7,35 +7,15 @@ files are then timed in five interleaved rounds; a ratio is the median over the 
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-from ours import SERVED_HERE, convert, header, row, save_samples
+from ours import NETS, SERVED_HERE, TRAINED, convert, each_net, header, row, save_samples
 from peers import quantize_peer
-from timing import float_kernels, interleaved
+from timing import float_kernels, input_name, interleaved
 
-ROOT = Path(__file__).parent.parent
-EFFICIENTNET = ROOT / "build" / "efficientnet-lite0.onnx"
-TRAINED = "efficientnet-lite0"
-NETS = ("mobilenet_v2", "resnet18", TRAINED, "mobilenet_v3_small", "vit_tiny", "convnext")
 LIMITS = {"mobilenet_v2": 1.8, "resnet18": 3.1, TRAINED: 1.9}
 OF_PEER = 0.97
-
-
-def model_file(name: str) -> Path | str:
-    """The ONNX file, or why there is none."""
-    if name == TRAINED:
-        return EFFICIENTNET if EFFICIENTNET.exists() else "python benchmarks/efficientnet_lite0.py makes it"
-    path = ROOT / "build" / "bench" / f"{name}.onnx"
-    if path.exists():
-        return path
-    try:
-        import nets
-    except ImportError as missing:
-        return f"needs {missing.name}"
-    return nets.net_file(name)
 
 
 def measure(name: str, path: Path, folder: Path) -> None:
@@ -43,14 +23,14 @@ def measure(name: str, path: Path, folder: Path) -> None:
     from textures import textures
 
     images = textures(100, seed=3).x
-    (only,) = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_inputs()
-    samples = save_samples(folder / "samples.npz", {only.name: images})
+    only = input_name(path)
+    samples = save_samples(folder / "samples.npz", {only: images})
     options = ("--calibration", "99", "--no-evaluate", "--no-benchmark", "--keep-all")
     ours = convert(path, folder, "--data", samples, *options)
     file = ours.extract(SERVED_HERE, folder)
-    peer = quantize_peer(path, {only.name: images[:99]}, folder / "peer.onnx")
+    peer = quantize_peer(path, {only: images[:99]}, folder / "peer.onnx")
     files = {"float": path, **({"ours": file} if file else {}), **({"peer": peer.path} if peer.path else {})}
-    times = interleaved(files, {only.name: np.ascontiguousarray(images[:1])})
+    times = interleaved(files, {only: np.ascontiguousarray(images[:1])})
     of_peer = times.ratio("peer") if peer.path else 0.0
     theirs = peer.noted(f"{of_peer:.2f}x") if peer.path else peer.reason
     if file is None:
@@ -79,13 +59,8 @@ def main() -> None:
     header(
         "net", "float ms", "int8 ms", "ratio", "quantize_static", "wanted", "size", "int8 MACs", "float kernels left"
     )
-    for name in parser.parse_args().nets:
-        path = model_file(name)
-        if isinstance(path, str):
-            row((name, f"skipped: {path}", *[""] * 7))
-            continue
-        with tempfile.TemporaryDirectory(prefix="speed-") as folder:
-            measure(name, path, Path(folder))
+    for name, path, folder in each_net(parser.parse_args().nets, columns=9):
+        measure(name, path, folder)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from onnx import helper, numpy_helper
+from ours import BENCH, DATA, EFFICIENTNET
+from timing import session
 from wheels import AbsentError, from_wheel
-
-ROOT = Path(__file__).parent.parent
-DATA = ROOT.parent / "shared" / "data"
-BENCH = ROOT / "build" / "bench"
-EFFICIENTNET = ROOT / "build" / "efficientnet-lite0.onnx"
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -118,12 +114,12 @@ FRAMES, HOP, RATE = 76, 160, 16_000
 
 def _spoken(folder: Path, mel: Path) -> tuple[F32, I64, I64]:
     """Mel spectrograms (n, 76, 32, 1) of the middle 0.78 s, digits, and numbers of the takes."""
-    session = _session(mel)
-    name = session.get_inputs()[0].name
+    mels = session(mel)
+    name = mels.get_inputs()[0].name
     rows, labels, takes = [], [], []
     for path in sorted(folder.glob("*.wav")):
         digit, _, take = path.stem.split("_")
-        (found,) = session.run(None, {name: _sound(path)[None]})
+        (found,) = mels.run(None, {name: _sound(path)[None]})
         rows.append(found.reshape(-1, 32)[:FRAMES, :, None] / 10 + 2)  # the scale that the embedding was trained on
         labels.append(int(digit))
         takes.append(int(take))
@@ -143,16 +139,11 @@ def _sound(path: Path) -> F32:
     return np.pad(sound, (before, wanted - len(sound) - before))
 
 
-def _session(model: Path | bytes) -> onnxruntime.InferenceSession:
-    source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
-
-
 def _with_head(embedding: Path, inputs: F32, labels: I64) -> onnx.ModelProto:
     """Ridge regression of the embedding to the digits, as Reshape and Gemm behind it."""
-    session = _session(embedding)
-    name = session.get_inputs()[0].name
-    features = np.concatenate([session.run(None, {name: x[None]})[0].reshape(1, -1) for x in inputs]).astype(float)
+    embedder = session(embedding)
+    name = embedder.get_inputs()[0].name
+    features = np.concatenate([embedder.run(None, {name: x[None]})[0].reshape(1, -1) for x in inputs]).astype(float)
     mean, deviation = features.mean(0), features.std(0) + 1e-6
     scaled = (features - mean) / deviation
     wanted = np.eye(10)[labels] * 10 - 1

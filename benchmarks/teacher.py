@@ -8,15 +8,13 @@ it had in a run of the whole file; LiteRT's answer is compared with ONNX Runtime
 """
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-from ours import convert, header, row, save_samples
-from speed import NETS, model_file
+from ours import NETS, convert, each_net, header, row, save_samples
 from tflite import INT8
+from timing import input_name
 
 from converters.importers.tflite.convert import border_names
 from converters.measure.teacher import BUILTIN, XNNPACK, Taught, teacher_force
@@ -33,8 +31,8 @@ def taught(path: Path, folder: Path, kernels: str) -> list[Taught] | str:
     from textures import textures
 
     images = textures(CALIBRATION + IMAGES, seed=3).x
-    (only,) = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_inputs()
-    samples = save_samples(folder / "samples.npz", {only.name: images[:CALIBRATION]})
+    only = input_name(path)
+    samples = save_samples(folder / "samples.npz", {only: images[:CALIBRATION]})
     options = ("--calibration", str(CALIBRATION), "--no-evaluate", "--no-benchmark", "--keep-all")
     ours = convert(path, folder, "--data", samples, *options)
     file = ours.extract(INT8, folder)
@@ -67,13 +65,8 @@ def main() -> None:
     parser.add_argument("--builtin", action="store_true", help="TFLite's own kernels in the place of XNNPACK's")
     asked = parser.parse_args()
     header("net", "operator", "how many", "elements", "steps at most", "exact", "worst operator", "<= 1 and >= 99.99 %")
-    for name in asked.nets:
-        path = model_file(name)
-        if isinstance(path, str):
-            row((name, path, *["-"] * 6))
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            found = taught(path, Path(folder), BUILTIN if asked.builtin else XNNPACK)
+    for name, path, folder in each_net(asked.nets, columns=8):
+        found = taught(path, folder, BUILTIN if asked.builtin else XNNPACK)
         if isinstance(found, str):
             row((name, found, *["-"] * 6))
             continue

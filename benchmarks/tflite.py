@@ -9,16 +9,13 @@ source. The files are timed in five interleaved rounds; a ratio is the median ov
 """
 
 import argparse
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-from ours import convert, header, row, save_samples
-from speed import NETS, TRAINED, model_file
-from timing import Times, rounds_of
+from ours import NETS, TRAINED, convert, each_net, header, row, save_samples
+from timing import Times, input_name, rounds_of, session
 
 from converters.tflite.parse import read_file
 from lepton_edge.bundle import Bundle
@@ -53,10 +50,10 @@ def partitions(path: Path) -> str:
     return f"{len(taken)}" if ends <= inside else f"{len(taken)}+"
 
 
-def difference(path: Path, session: Session, feeds: dict[str, np.ndarray]) -> float:
+def difference(path: Path, ours: Session, feeds: dict[str, np.ndarray]) -> float:
     """Largest difference between the source in ONNX Runtime and a variant, as a share of the largest output."""
-    wanted = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, feeds)
-    got = session.run(feeds)
+    wanted = session(path).run(None, feeds)
+    got = ours.run(feeds)
     return max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in zip(wanted, got.values(), strict=True))
 
 
@@ -81,8 +78,8 @@ def measure(name: str, path: Path, folder: Path) -> None:
     from lepton_edge.bundle.binding import to_file
 
     images = textures(CALIBRATION + 1, seed=3).x
-    (only,) = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_inputs()
-    samples = save_samples(folder / "samples.npz", {only.name: images[:CALIBRATION]})
+    only = input_name(path)
+    samples = save_samples(folder / "samples.npz", {only: images[:CALIBRATION]})
     started = time.perf_counter()
     options = ("--calibration", str(CALIBRATION), "--no-evaluate", "--no-benchmark", "--keep-all")
     ours = convert(path, folder, "--data", samples, *options)
@@ -91,7 +88,7 @@ def measure(name: str, path: Path, folder: Path) -> None:
     if files[FLOAT] is None or files[INT8] is None:
         row((name, ours.verdict, *["-"] * 9))
         return
-    feeds = {only.name: np.ascontiguousarray(images[-1:])}
+    feeds = {only: np.ascontiguousarray(images[-1:])}
     manifest = Bundle.open(ours.bundle).manifest
     bindings, worst = {}, 0.0
     for variant in manifest.variants:
@@ -135,13 +132,8 @@ def main() -> None:
         "both formats, s",
         "peak MB",
     )
-    for name in parser.parse_args().nets:
-        path = model_file(name)
-        if isinstance(path, str):
-            row((name, path, *["-"] * 9))
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            measure(name, path, Path(folder))
+    for name, path, folder in each_net(parser.parse_args().nets, columns=11):
+        measure(name, path, folder)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from converters.ort import PROVIDERS, options
+
 ROUNDS = 5
 ROUND_S = 0.6
 FEWEST = 10
@@ -33,13 +35,16 @@ class Times(NamedTuple):
 
 
 def session(path: Path, *, threads: int = 1, optimised: Path | None = None) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
+    how = options(threads=threads)
     if optimised:
-        options.optimized_model_filepath = str(optimised)
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        how.optimized_model_filepath = str(optimised)
+    return onnxruntime.InferenceSession(str(path), how, providers=PROVIDERS)
+
+
+def input_name(path: Path) -> str:
+    """The name of a model's only input."""
+    (only,) = session(path).get_inputs()
+    return str(only.name)
 
 
 def interleaved(files: Mapping[str, Path], inputs: dict[str, np.ndarray], *, rounds: int = ROUNDS) -> Times:
