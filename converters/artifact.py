@@ -98,6 +98,7 @@ class Artifact:
             machines=self.profile.machines,
             int8_macs=self.int8_macs,
             min_runtime=self.min_runtime,
+            provider=self.profile.provider,
         )
 
     def open(self, signature: ModelSignature, *, threads: int = 1) -> Session:
@@ -111,7 +112,8 @@ class Artifact:
             SelfTestError: the runtime does not take the file.
             RuntimeUnavailableError: nothing here reads the format.
         """
-        executor = host_runtime(self.profile.runtime).load(self.path, threads=threads)
+        runtime = host_runtime(self.profile.runtime)
+        executor = runtime.load(self.path, threads=threads, provider=self.profile.provider or None)
         return Session(executor, signature, self.variant(signature))
 
     def read(self) -> bytes:

@@ -60,7 +60,8 @@ class Racer:
 
     def open(self, signature: ModelSignature, *, threads: int = 0) -> Session:
         """Load the file. Raises SelfTestError where the runtime does not take it."""
-        executor = self.runtime.load(self.entry.path, threads=threads or self.threads)
+        provider = self.entry.variant.provider or None
+        executor = self.runtime.load(self.entry.path, threads=threads or self.threads, provider=provider)
         return Session(executor, signature, self.entry.variant)
 
 
@@ -182,7 +183,8 @@ def _base(racer: Racer, group: Sequence[Racer]) -> Racer | None:
 
 def _timing(racer: Racer, times: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> Timing:
     pooled, base_pooled = ([second for once in rounds for second in once] for rounds in (times, base))
-    plain = summarise(pooled, base_pooled, runtime=racer.runtime.name, threads=racer.threads)
+    provider = racer.entry.variant.provider
+    plain = summarise(pooled, base_pooled, runtime=racer.runtime.name, threads=racer.threads, provider=provider)
     ratios = [float(np.median(slow) / np.median(fast)) for fast, slow in zip(times, base, strict=False)]
     return Timing(
         **structs.asdict(plain),

@@ -1,6 +1,7 @@
 """The stage that measures: every artifact is proven, timed and judged."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,12 +59,14 @@ def judge_artifacts(
         ModelError: the source model gives no finite or no repeatable outputs, so nothing can be proven of it; or its
             only format that is wanted computes something else.
     """
-    proofs = _prove(artifacts, signature, inputs, progress)
+    # In a process of its own, so that it goes on beside the proofs; what is timed must be alone.
+    with ThreadPoolExecutor(1) as beside:
+        needed = beside.submit(measure_memory, [artifact.path for artifact in artifacts])
+        proofs = _prove(artifacts, signature, inputs, progress)
     _check_source(proofs[artifacts[0].name])
     latencies = _time(artifacts, signature, inputs, progress) if terms.benchmark else {}
     release_memory()
-    needed = measure_memory([artifact.path for artifact in artifacts])
-    memory = dict(zip((artifact.name for artifact in artifacts), needed, strict=True))
+    memory = dict(zip((artifact.name for artifact in artifacts), needed.result(), strict=True))
     native = {artifact.name for artifact in artifacts if is_native(artifact)}
     judged = [
         Judged(
@@ -140,7 +143,9 @@ def _time(
 
 
 def _summary(artifact: Artifact, plain: Artifact, times: Mapping[str, Sequence[float]]) -> Latency:
-    return summarise(times[artifact.name], times[plain.name], runtime=artifact.profile.runtime, threads=1)
+    profile = artifact.profile
+    timed = times[artifact.name], times[plain.name]
+    return summarise(*timed, runtime=profile.runtime, threads=1, provider=profile.provider)
 
 
 def _share(timed: Latency) -> float:

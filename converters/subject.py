@@ -68,7 +68,9 @@ class Entry:
 
     def open(self, signature: ModelSignature, *, threads: int = 1) -> Session:
         """Load the file with its runtime, or what stands in for it. Raises as `Artifact.open`."""
-        return Session(host_runtime(self.variant.runtime).load(self.path, threads=threads), signature, self.variant)
+        runtime = host_runtime(self.variant.runtime)
+        executor = runtime.load(self.path, threads=threads, provider=self.variant.provider or None)
+        return Session(executor, signature, self.variant)
 
 
 @dataclass(frozen=True)

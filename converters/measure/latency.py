@@ -58,12 +58,17 @@ def measure_latency(
     return times
 
 
-def summarise(times: Sequence[float], float_times: Sequence[float], *, runtime: str, threads: int) -> Latency:
-    """The manifest's entry: quantiles in milliseconds; 0 for the float model's where it was not timed."""
+def summarise(
+    times: Sequence[float], float_times: Sequence[float], *, runtime: str, threads: int, provider: str = ""
+) -> Latency:
+    """The manifest's entry: quantiles in milliseconds; 0 for the float model's where it was not timed.
+
+    provider: of the runtime, where another one than devices use.
+    """
     return Latency(
         runtime=runtime,
         version=runtimes()[runtime].version() or "",
-        provider="CPU",
+        provider=provider or "CPU",
         threads=threads,
         p50_ms=round(1e3 * float(np.quantile(times, 0.5)), 4),
         p90_ms=round(1e3 * float(np.quantile(times, 0.9)), 4),

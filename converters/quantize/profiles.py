@@ -28,6 +28,7 @@ class Profile(Record, frozen=True, kw_only=True):
         name: as manifests and reports name it.
         variant: the name of the variant that is made for it.
         runtime: the adapter that runs it.
+        provider: of that adapter, where the files are made for one; "" where for the one that devices use.
         format: of its files. TFLite's operators say every change of scale, and carry Relu and Relu6 in themselves.
         isa: CPU flags (as /proc/cpuinfo names them) of which one of each inner list is needed.
         machines: platform.machine() values; empty: any.
@@ -44,6 +45,7 @@ class Profile(Record, frozen=True, kw_only=True):
     name: str
     variant: str
     runtime: str = "onnxruntime"
+    provider: str = ""
     format: Format = "onnx"
     isa: list[list[str]] = []
     machines: list[str] = []

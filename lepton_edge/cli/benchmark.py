@@ -73,7 +73,8 @@ def _lines(one: "VariantOutcome") -> list[str]:
         return [f"  {one.name:<20}  skipped: {one.skipped}"]
     lines = []
     for timing in one.latency:
-        line = f"  {one.name:<20}  {timing.runtime} {timing.version}  {latency_text(timing)}"
+        kernels = f" ({timing.provider})" if timing.provider != "CPU" else ""
+        line = f"  {one.name:<20}  {timing.runtime} {timing.version}{kernels}  {latency_text(timing)}"
         if isinstance(timing, Timing) and timing.ratio is not None:
             line += f"  {timing.ratio:.2f}x float ({timing.ratio_low:.2f}..{timing.ratio_high:.2f})"
         lines.append(line)

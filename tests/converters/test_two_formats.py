@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lepton_edge as le
 from converters import golden, host
+from converters.api import benchmark
 from converters.artifact import Artifact
 from converters.convert import convert
 from converters.decide import Verdict
@@ -37,7 +38,7 @@ from lepton_edge.bundle import Bundle
 from lepton_edge.bundle.manifest import Latency, Precision
 from lepton_edge.cli import main
 from lepton_edge.errors import ModelError, UnsupportedOperatorError, UsageError
-from lepton_edge.runtimes import installed
+from lepton_edge.runtimes import installed, open_session
 from tests.converters import models
 
 Converted = tuple[Outcome, Bundle, Path]
@@ -264,6 +265,40 @@ def test_each_runtime_has_its_own_native_profile() -> None:
     assert native_static("litert", flags=flags, machine=machine) is LITE
     assert native_static("tflite-runtime", flags=flags, machine=machine) is OLD
     assert native_static("openvino", flags=flags, machine=machine) is None
+
+
+def test_a_file_for_tflites_own_kernels_is_proven_timed_and_served_by_them(
+    conv_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = installed()["litert"]
+    asked: list[tuple[str, str | None]] = []
+    load = runtime.load
+
+    def watched(file: Path, *, threads: int, provider: str | None = None) -> object:
+        asked.append((file.stem, provider))
+        return load(file, threads=threads, provider=provider)
+
+    monkeypatch.setattr(runtime, "load", watched)
+    data, out = models.samples(80), tmp_path / "net.lep"
+    request = Request(model=conv_onnx, out=out, data=data["x"], budget=100.0, formats=("tflite",), keep_all=True)
+    outcome = convert(request)
+    name = "int8-tflite-builtin"
+    assert {provider for file, provider in asked if file == name} == {"builtin"}
+    assert None in {provider for file, provider in asked if file == "int8-tflite"}
+    (timed,) = next(one for one in outcome.variants if one.name == name).latency
+    assert timed.provider == "builtin"
+    bundle = Bundle.open(out)
+    assert {one.name: one.provider for one in bundle.manifest.variants}[name] == "builtin"
+    assert bundle.manifest.variant("int8-tflite").provider == ""
+    asked.clear()
+    benchmark(bundle, runtimes=["litert"], rounds=1)
+    assert {provider for file, provider in asked if file == name} == {"builtin"}
+    asked.clear()
+    variant = bundle.manifest.variant(name)
+    session = open_session(bundle.extract(variant.file, tmp_path / "x.tflite"), bundle.manifest.signature, variant)
+    assert asked == [("x", "builtin")]
+    want = bundle.golden().expected(name)["y"]
+    assert np.abs(session.run_samples(bundle.golden().inputs)["y"] - want).max() <= 1e-6
 
 
 def test_a_second_kernel_set_of_a_runtime_is_spare() -> None:
