@@ -9,18 +9,21 @@ share one size, its rounding grows no faster than its values do, and its normali
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.calibrate.histogram import Histogram
+from converters.calibrate.histogram import F64, Histogram
 from converters.calibrate.statistics import Statistics
 from converters.quantize.encoding import STEPS, Encoding
-from converters.quantize.units import Unit, constant
+from converters.quantize.units import FLOAT, Unit, constant
 
 MOST = 2.0
 """Rounding on the way may be as large as this many of the last tensor's own steps: one of its eight bits."""
 _AFFINE = frozenset({"Add", "Mul", "Sub"})
+_PASSED: Mapping[str, Sequence[int]] = {"Abs": (0,), "Identity": (0,), "Neg": (0,), "Where": (1, 2)}
+"""Float operators that pass numbers on, and which of their inputs."""
 
 
 def drowned(units: Sequence[Unit], encodings: Mapping[str, Encoding], statistics: Statistics) -> dict[str, str]:
@@ -34,8 +37,7 @@ def drowned(units: Sequence[Unit], encodings: Mapping[str, Encoding], statistics
     Returns:
         Tensors that int8 cannot carry -> why.
     """
-    front = _front(units)
-    grown = _Growth(front, encodings, statistics).of_all()
+    grown = _Growth(encodings, statistics).along(_front(units))
     return {
         name: f"what follows scales its rounding to {size:.3g} steps of {end!r}"
         for name, (size, end) in grown.items()
@@ -43,67 +45,76 @@ def drowned(units: Sequence[Unit], encodings: Mapping[str, Encoding], statistics
     }
 
 
-def _front(units: Sequence[Unit]) -> list[Unit]:
-    """The units that scale, shift or move what comes from outside, or from operators that are float in every plan."""
+class _Link(NamedTuple):
+    """A unit whose numbers are those that it reads, scaled, shifted or picked; product: of all that it reads."""
+
+    read: Sequence[ir.Value]
+    written: ir.Value
+    product: bool = False
+
+
+def _front(units: Sequence[Unit]) -> list[_Link]:
+    """What scales, shifts or moves what comes from outside, or from operators that are float in every plan."""
     written = {value for unit in units if unit.rule is not None for value in unit.outputs}
     found = []
     for unit in units:
-        computed = [value for value in unit.data if constant(value) is None]
-        if computed and _keeps_to_values(unit, len(computed)) and not written & set(computed):
-            found.append(unit)
-            written -= set(unit.outputs)
+        links = [] if written & set(unit.data) else _links(unit)
+        written -= {link.written for link in links}
+        found += links
     return found
 
 
-def _keeps_to_values(unit: Unit, computed: int) -> bool:
-    """Whether each number that it gives is one that it reads, scaled and shifted by constants."""
+def _links(unit: Unit) -> list[_Link]:
     if unit.rule is None:
-        return False
-    return unit.rule.same_scale or (unit.operator in _AFFINE and computed == 1 and len(unit.data) == 2)
+        node = unit.nodes[0]
+        passed = [node.inputs[index] for index in _PASSED.get(node.op_type, ())]
+        read = [value for value in passed if value is not None and value.dtype == FLOAT]
+        return [_Link(read, node.outputs[0])] if read else []
+    if unit.rule.same_scale or unit.operator in _AFFINE:
+        return [_Link(unit.data, value, unit.operator == "Mul") for value in unit.outputs]
+    return []
 
 
 class _Growth:
     """By tensor, how large its rounding is at the end of its chain, in steps of the tensor there."""
 
-    def __init__(self, front: Sequence[Unit], encodings: Mapping[str, Encoding], statistics: Statistics) -> None:
-        self._front = front
+    def __init__(self, encodings: Mapping[str, Encoding], statistics: Statistics) -> None:
         self._encodings = encodings
         self._statistics = statistics
 
-    def of_all(self) -> dict[str, tuple[float, str]]:
-        """Size and the tensor at the end, of every tensor that the front's units read."""
+    def along(self, front: Sequence[_Link]) -> dict[str, tuple[float, str]]:
+        """Size, and the tensor at the end, of every tensor that the front reads."""
         found: dict[str, tuple[float, str]] = {}
-        for unit in reversed(self._front):
-            end = unit.outputs[0].name or ""
+        for link in reversed(front):
+            end = link.written.name or ""
             written = self._encodings.get(end)
             if written is None:
                 continue
             after, last = found.get(end, (1.0, end))
-            for value in unit.data:
-                size = self._of(unit, value, written) * after
+            for index, value in enumerate(link.read):
+                size = self._of(link, index) / written.scale * after
                 found[value.name or ""] = max(found.get(value.name or "", (0.0, "")), (size, last))
         return found
 
-    def _of(self, unit: Unit, value: ir.Value, written: Encoding) -> float:
-        """The rounding of what a unit reads, in steps of what it writes: root mean squares over all elements."""
+    def _of(self, link: _Link, index: int) -> float:
+        """What the rounding of one of the inputs grows to: root mean squares over all elements."""
+        value = link.read[index]
         tensor, read = constant(value), self._encodings.get(value.name or "")
         if read is None:
             return 0.0
         step = read.scale if tensor is None else _lost(np.asarray(tensor.numpy(), np.float64), read)
-        if unit.operator != "Mul":
-            return step / written.scale
-        other = next((one for one in unit.data if one is not value), value)
-        return step * self._size(other) / written.scale
+        others = [*link.read[:index], *link.read[index + 1 :]] if link.product else []
+        return step * math.prod(self._size(one) for one in others)
 
     def _size(self, value: ir.Value) -> float:
         tensor = constant(value)
         if tensor is not None:
             return _root_mean_square(np.asarray(tensor.numpy(), np.float64))
         histogram = self._statistics.get(value.name or "")
-        return 0.0 if histogram is None else _spread(histogram)
+        return 0.0 if histogram is None else _root_mean_square_of(histogram)
 
 
-def _lost(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], encoding: Encoding) -> float:
+def _lost(values: F64, encoding: Encoding) -> float:
     """The rounding of constants, as the step of a tensor that would be rounded as much: its root mean square is a
     step over the root of 12.
     """
@@ -111,10 +122,10 @@ def _lost(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], encoding: E
     return _root_mean_square((steps - encoding.zero_point) * encoding.scale - values) * math.sqrt(12)
 
 
-def _root_mean_square(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+def _root_mean_square(values: F64) -> float:
     return float(np.sqrt(np.mean(np.square(values)))) if values.size else 0.0
 
 
-def _spread(histogram: Histogram) -> float:
+def _root_mean_square_of(histogram: Histogram) -> float:
     value, _, _, counts = histogram.values()
     return float(np.sqrt(np.average(np.square(value), weights=counts))) if histogram.count else 0.0

@@ -28,6 +28,8 @@ def normalised(scale: np.ndarray, shift: np.ndarray, *, between: tuple[onnx.Node
     weights = {
         "w1": rng.normal(0, 0.3, (64, CHANNELS, 1, 1)).astype(np.float32),
         "w2": rng.normal(0, 0.3, (8, 64, 1, 1)).astype(np.float32),
+        "w3": np.float32([1.5]),
+        "w4": np.float32([0.0]),
     }
     return net(nodes, {"scale": scale, "shift": shift, **weights})
 
@@ -50,7 +52,21 @@ FORMS = {
     "one scale for all": Form(normalised(np.float32([[[20.0]]]), ZERO), 0.05, set()),
     "sizes that the scale leaves as they are": Form(normalised(EVEN, ZERO), SPREAD, set()),
     "sizes that the scale widens": Form(normalised(SPREAD, ZERO), 1.0, set()),
-    "read by another scale too": Form(
+    "picked between two scales": Form(
+        normalised(
+            1 / SPREAD,
+            ZERO,
+            between=(
+                helper.make_node("Mul", ["x", "w3"], ["positive"], "positive"),
+                helper.make_node("Less", ["x", "w4"], ["below"], "below"),
+                helper.make_node("Where", ["below", "x", "positive"], ["picked"], "picked"),
+                helper.make_node("Mul", ["picked", "scale"], ["scaled"], "scaled"),
+            ),
+        ),
+        SPREAD,
+        {"x", "positive", "picked", "scale"},
+    ),
+    "moved, then scaled": Form(
         normalised(
             1 / SPREAD,
             ZERO,
