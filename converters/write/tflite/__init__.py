@@ -15,6 +15,7 @@ from converters.write.tflite.emit import Emitter
 from converters.write.tflite.fuse import drop_dead, fuse_activations, open_borders
 from converters.write.tflite.layout import Borders, Layouts
 from converters.write.tflite.lower import lower
+from converters.write.tflite.prepare import prepared
 from converters.write.tflite.program import Value
 from lepton_edge.bundle.manifest import Binding
 from lepton_edge.errors import UnsupportedOperatorError
@@ -62,7 +63,7 @@ def to_tflite(
     model: ir.Model, *, where: str, native: bool = False, runtime: str = "litert"
 ) -> tuple[TfliteModel, Written]:
     """The file as values; see `write_tflite`."""
-    program = lower(model, where=where)
+    program = lower(prepared(model), where=where)
     fuse_activations(program)
     drop_dead(program)
     if native:
