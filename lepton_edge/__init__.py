@@ -4,6 +4,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
+from lepton_edge.extras import advice
+
 if TYPE_CHECKING:
     from converters.api import benchmark, evaluate, load_model, quantize_model
     from device_agent.local import Agent
@@ -45,7 +47,12 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'lepton_edge' has no attribute {name!r}")
     module, attribute = _HOME[name]
-    value: object = getattr(importlib.import_module(module), attribute)
+    try:
+        value: object = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if told := advice(error):
+            error.add_note(told)
+        raise
     globals()[name] = value
     return value
 

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import click
 import msgspec
 
-from lepton_edge.errors import LeptonError
+from lepton_edge.errors import LeptonError, RuntimeUnavailableError
+from lepton_edge.extras import advice
 
 PROGRAM = "lepton-edge"
 
@@ -42,6 +43,11 @@ class ErrorCommand(click.Command):
                 logging.getLogger(PROGRAM).exception("failed")
             click.echo(f"{PROGRAM}: {error}", err=True)
             ctx.exit(error.exit_status)
+        except ModuleNotFoundError as error:
+            if verbose or not advice(error):
+                raise
+            click.echo(f"{PROGRAM}: {advice(error)}", err=True)
+            ctx.exit(RuntimeUnavailableError.exit_status)
         except KeyboardInterrupt:
             click.echo(f"{PROGRAM}: interrupted", err=True)
             ctx.exit(130)

@@ -21,6 +21,41 @@ def test_every_public_name_loads() -> None:
         assert getattr(lepton_edge, name) is not None
 
 
+def without(package: str) -> str:
+    """Code that makes a package look as if it were not installed."""
+    return f"""
+import sys
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {package!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Gone())
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "package", "extra"),
+    [
+        (["convert", "m.onnx", "-o", "m.lep"], "onnx", "convert"),
+        (["inspect", "m.tflite"], "onnxruntime", "convert"),
+        (["devices"], "httpx", "fleet"),
+    ],
+)
+def test_a_command_whose_extra_is_missing_says_which(arguments: list[str], package: str, extra: str) -> None:
+    code = without(package) + f"from lepton_edge.cli import main; main({arguments!r})"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    told = f"this needs the package {package}, which is not installed: pip install 'lepton-edge[{extra}]'"
+    assert (ended.returncode, ended.stderr) == (1, f"lepton-edge: {told}\n")
+
+
+def test_a_public_name_whose_extra_is_missing_says_which() -> None:
+    code = without("onnx") + "import lepton_edge as le; le.load_model"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.stderr.endswith(
+        "this needs the package onnx, which is not installed: pip install 'lepton-edge[convert]'\n"
+    )
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         _ = lepton_edge.nonsense
