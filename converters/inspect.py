@@ -20,7 +20,7 @@ from converters.workspace import Workspace, disk_full_named
 from converters.write.runtimes import min_runtime
 from lepton_edge.bundle import Bundle
 from lepton_edge.bundle.manifest import TensorSpec, Variant
-from lepton_edge.errors import NotYetSupportedError, UnsupportedOperatorError
+from lepton_edge.errors import NotYetSupportedError, RuntimeUnavailableError, UnsupportedOperatorError
 from lepton_edge.typed import Record
 
 _LARGEST = 5
@@ -97,10 +97,14 @@ class Facts(Record, frozen=True, kw_only=True):
 
 
 class VariantFacts(Record, frozen=True, kw_only=True):
-    """A variant as the manifest describes it, and its file; facts: None for one that cannot be read as a graph."""
+    """A variant as the manifest describes it, and its file.
+
+    facts: None for one that cannot be read as a graph here. reason: why not.
+    """
 
     variant: Variant
     facts: Facts | None
+    reason: str = ""
 
 
 class Inspection(Record, frozen=True, kw_only=True):
@@ -137,15 +141,15 @@ def _inspect_bundle(bundle: Bundle, path: Path) -> Inspection:
     with Workspace() as workspace, disk_full_named(workspace.path):
         for variant in sorted(manifest.variants, key=lambda one: one.rank):
             file = bundle.extract(variant.file, workspace.path / variant.file)
-            found.append(VariantFacts(variant=variant, facts=_facts_of(file)))
+            found.append(_variant_facts(variant, file))
     return Inspection(where=str(path), name=manifest.name, version=manifest.version, model=None, variants=found)
 
 
-def _facts_of(file: Path) -> Facts | None:
+def _variant_facts(variant: Variant, file: Path) -> VariantFacts:
     try:
-        return describe(import_model(file))
-    except (NotYetSupportedError, UnsupportedOperatorError):
-        return None
+        return VariantFacts(variant=variant, facts=describe(import_model(file)))
+    except (NotYetSupportedError, UnsupportedOperatorError, RuntimeUnavailableError) as error:
+        return VariantFacts(variant=variant, facts=None, reason=str(error).replace(str(file), variant.file))
 
 
 def describe(source: Source, *, kept_float: Sequence[str] = ()) -> Facts:

@@ -49,7 +49,8 @@ def _variant(one: "VariantFacts") -> list[str]:
     if variant.isa:
         facts.append("needs " + " and ".join("|".join(flags) for flags in variant.isa))
     lines = [printable(f"variant {variant.name}: {', '.join(facts)}")]
-    return [*lines, *(_model(one.facts) if one.facts else [f"  {variant.format}: cannot be shown as a graph"])]
+    hidden = printable(f"  {variant.format}: cannot be shown as a graph: {one.reason}")
+    return [*lines, *(_model(one.facts) if one.facts else [hidden])]
 
 
 def _model(facts: "Facts") -> list[str]:

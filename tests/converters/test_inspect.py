@@ -14,9 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from converters.graph.lives import peak_bytes
 from converters.importers import import_model
 from converters.inspect import Facts, describe, inspect
+from converters.source import Source
 from lepton_edge.bundle import Bundle
 from lepton_edge.cli import main
-from lepton_edge.errors import ModelError, UsageError
+from lepton_edge.cli.inspect import text_of
+from lepton_edge.errors import ModelError, RuntimeUnavailableError, UsageError
 from tests.converters import models
 
 FLOAT = TensorProto.FLOAT
@@ -174,6 +176,22 @@ def test_a_bundle_shows_every_variant(converted: tuple[object, Bundle, Path]) ->
     done = cli(path)
     assert done.exit_code == 0, done.stderr
     assert all(f"variant {name}" in done.stdout for name in by_name)
+
+
+def test_a_bundle_is_shown_where_a_formats_library_is_missing(
+    converted: tuple[object, Bundle, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_litert(path: Path) -> Source:
+        if path.suffix == ".tflite":
+            raise RuntimeUnavailableError(f"{path}: TFLite files need LiteRT")
+        return import_model(path)
+
+    monkeypatch.setattr("converters.inspect.import_model", without_litert)
+    found = inspect(converted[2])
+    shown = {one.variant.name: (one.facts is not None, one.reason) for one in found.variants}
+    assert shown["float32-onnx"] == (True, "")
+    assert shown["float32-tflite"] == (False, "float32-tflite.tflite: TFLite files need LiteRT")
+    assert "cannot be shown as a graph: float32-tflite.tflite: TFLite files need LiteRT" in text_of(found)
 
 
 def test_a_function_that_returns_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
