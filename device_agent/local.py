@@ -15,6 +15,7 @@ from typing import Self
 
 import numpy as np
 
+from device_agent.core.batch import first_batch, next_candidate
 from device_agent.core.choice import candidates, obstacles
 from device_agent.core.reason import with_reason
 from device_agent.info import device_of, probe
@@ -151,18 +152,20 @@ def choose(bundle: Bundle, *, limits: Limits, runtimes: Collection[str] = ()) ->
 
 
 def _fastest(bundle: Bundle, able: list[Variant], folder: Path, limits: Limits) -> Trial:
-    """The fastest of the first `max_candidates` that passes; the first that passes of the others where none does."""
+    """The fastest of the first batch that passes; the first that passes of the others where none does."""
     golden = bundle.golden()
     passed: list[Trial] = []
     failures: dict[str, str] = {}
-    for variant in able:
-        if passed and len(passed) + len(failures) >= limits.max_candidates:
-            break
-        try:
-            passed.append(_try(bundle, variant, golden, folder, limits))
-        except (SelfTestError, RuntimeUnavailableError) as error:
-            _log.warning("%s: %s", bundle.label, error)
-            failures[variant.name] = str(error)
+    batch = first_batch(able, limits.max_candidates)
+    while batch and not passed:
+        for name in batch:
+            try:
+                passed.append(_try(bundle, bundle.manifest.variant(name), golden, folder, limits))
+            except (SelfTestError, RuntimeUnavailableError) as error:
+                _log.warning("%s: %s", bundle.label, error)
+                failures[name] = str(error)
+        following = next_candidate(able, failures)
+        batch = [following] if following else []
     if not passed:
         raise SelfTestError(f"{bundle.label}: no variant passes here: {'; '.join(failures.values())}")
     best = min(passed, key=lambda trial: trial.choice.p50_ms)

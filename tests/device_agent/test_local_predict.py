@@ -69,7 +69,7 @@ def test_a_bundles_variant_is_chosen_as_on_a_device(
     assert agent.models["linear"].variant.name == expected
 
 
-def test_the_fastest_of_the_candidates_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_one_runtime_the_best_ranked_alone_is_measured_as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
     def timed(folder: Path, manifest: object, variant: object, golden: object, *, limits: Limits) -> Trial:
@@ -80,8 +80,8 @@ def test_the_fastest_of_the_candidates_is_kept(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(local, "self_test", timed)
     bundle = linear_bundle({"int8-a": RIGHT, "int8-b": RIGHT, "int8-c": RIGHT})
-    assert local.choose(bundle, limits=Limits(max_candidates=2)).choice.variant == "int8-b"
-    assert tried == ["int8-a", "int8-b"]
+    assert local.choose(bundle, limits=Limits(max_candidates=2)).choice.variant == "int8-a"
+    assert tried == ["int8-a"]
 
 
 def test_a_bundle_that_cannot_run_here_says_why(tmp_path: Path) -> None:
