@@ -88,8 +88,7 @@ def scale_problems(use: Use) -> Iterator[str]:
         yield from _weights(use, WEIGHTED[use.code])
     if use.code in SAME_SCALE:
         yield from _same_scale(use)
-    if use.code in _COMPUTES or use.code in WEIGHTED:
-        yield from _without_scales(use)
+    yield from unscaled(use)
     yield from _fixed(use)
     yield from _per_channel(use)
 
@@ -176,7 +175,10 @@ def _alike(one: Tensor, made: Tensor) -> bool:
     )
 
 
-def _without_scales(use: Use) -> Iterator[str]:
+def unscaled(use: Use) -> Iterator[str]:
+    """Tensors of 8 bits without scales, of an operator that computes with them; each as the rest of a sentence."""
+    if use.code not in _COMPUTES and use.code not in WEIGHTED:
+        return
     for one in (*use.inputs, *use.outputs):
         if one is not None and one.dtype in _EIGHT_BITS and one.quantization is None:
             yield f"{one.name!r} is {one.dtype} without a scale, which the kernel takes for 0"

@@ -9,6 +9,7 @@ operators behind them go: what the file computes stays the same.
 import math
 import mmap
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,11 +116,13 @@ class _Reader:
             self._tensor(one, index, sparse) for index, one in enumerate(self.walk.children(table, "Tensors"))
         ]  # fmt: skip
         operators = [self._operator(one) for one in self.walk.children(table, "Operators")]
+        inputs = tuple(numbers(table.InputsAsNumpy()))
+        _fill_empty(tensors, {*inputs, *(index for one in operators for index in one.outputs)})
         return Subgraph(
             name=self._text(table.Name(), table._tab.label),
             tensors=tensors,
             operators=[one for one in operators if not _densified(one, sparse, tensors)],
-            inputs=tuple(numbers(table.InputsAsNumpy())),
+            inputs=inputs,
             outputs=tuple(numbers(table.OutputsAsNumpy())),
         )
 
@@ -288,6 +291,15 @@ class _Reader:
             return (found or b"").decode()
         except UnicodeDecodeError as cause:
             raise self.walk.damaged(label, "a name in it is no UTF-8 text") from cause
+
+
+def _fill_empty(tensors: list[Tensor], made: AbstractSet[int]) -> None:
+    """Constants without elements have no bytes either, so that only what nothing makes shows that they are some."""
+    for index, one in enumerate(tensors):
+        if one.data is None and not one.variable and index not in made and 0 in one.shape:
+            dtype = {"int4": "int8", "bfloat16": "uint16"}.get(one.dtype, one.dtype)
+            if dtype not in {"string", "resource", "variant"}:
+                tensors[index] = replace(one, data=np.zeros(one.shape, dtype))
 
 
 def _densified(operator: Operator, sparse: _Sparse, tensors: list[Tensor]) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from converters.graph.canonical import canonicalise
 from converters.importers import import_model
 from converters.importers.tflite.convert import to_onnx
+from converters.importers.tflite.ops.recurrent import RECURRENT
 from converters.importers.tflite.table import RULES
 from converters.measure.teacher import teacher_force
 from converters.ort import options
@@ -41,6 +42,7 @@ INT = RNG.integers(-9, 9, (2, 3)).astype(np.int32)
 SOME = np.where(INT == 0, 3, INT).astype(np.int32)
 BOOL = RNG.random((2, 3)) > 0.5
 
+BOXES = RNG.random((9, 4)).astype(np.float32)
 UNARY = ["ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "HARD_SWISH", "LOGISTIC", "NEG", "RELU", "RELU6", "RELU_0_TO_1",
          "RELU_N1_TO_1", "ROUND", "SIGN", "SIN", "SQUARE", "TANH", "LOG_SOFTMAX", "ZEROS_LIKE",
          "L2_NORMALIZATION"]  # fmt: skip
@@ -94,6 +96,13 @@ CASES: dict[str, Case] = {
                                   {"padding": "VALID", "stride_h": 2, "stride_w": 2}),
     "TRANSPOSE_CONV, longer": Case("TRANSPOSE_CONV", [i32(1, 14, 12, 3), f32(3, 3, 3, 4), X], [(1, 14, 12, 3)],
                                    {"padding": "VALID", "stride_h": 2, "stride_w": 2}),
+    **{f"TRANSPOSE_CONV of a computed shape, {padding}, {size}": Case(
+        "TRANSPOSE_CONV", [i32(1, *size, 3), f32(3, 3, 3, 4), X, f32(3)], [(1, *size, 3)],
+        {"padding": padding, "stride_h": 2, "stride_w": 2}, feeds={0: i32(1, *size, 3)})
+       for padding, size in (("SAME", (12, 10)), ("SAME", (11, 9)), ("VALID", (13, 11)), ("VALID", (14, 12)))},
+    "CONV_3D_TRANSPOSE": Case(
+        "CONV_3D_TRANSPOSE", [i32(1, 8, 6, 5, 5), f32(3, 3, 2, 5, 2), (1, 4, 3, 5, 2), f32(5)], [(1, 8, 6, 5, 5)],
+        {"padding": "SAME", "stride_d": 2, "stride_h": 2, "stride_w": 1}),
     "CONV_3D": Case("CONV_3D", [(1, 4, 6, 5, 2), f32(3, 3, 2, 2, 5), f32(5)], [(1, 2, 3, 5, 5)],
                     {"padding": "SAME", "stride_d": 2, "stride_h": 2, "stride_w": 1}),
     "FULLY_CONNECTED": Case("FULLY_CONNECTED", [(2, 6), f32(5, 6), f32(5)], [(2, 5)],
@@ -124,6 +133,10 @@ CASES: dict[str, Case] = {
                           {"end_mask": 4, "begin_mask": 4}),
     "STRIDED_SLICE, shrinking": Case("STRIDED_SLICE", [X, i32(0, -1), i32(1, 0), i32(1, 1)], [(1, 5, 4)],
                                      {"shrink_axis_mask": 2}),
+    "STRIDED_SLICE at a computed place": Case(
+        "STRIDED_SLICE", [X, i32(0, -1), i32(1, 0), i32(1, 1)], [(1, 5, 4)], {"shrink_axis_mask": 2},
+        feeds={1: i32(0, -1), 2: i32(1, 0)}),
+    "STRIDED_SLICE from the begin on": Case("STRIDED_SLICE", [(5,), i32(1), i32(3), i32(1)], [(3,)], {"offset": True}),
     "STRIDED_SLICE with an ellipsis": Case(
         "STRIDED_SLICE", [X, i32(0, 0, 1), i32(0, 0, 3), i32(1, 1, 1)], [(1, 1, 6, 5, 2)],
         {"new_axis_mask": 1, "ellipsis_mask": 2}),
@@ -167,6 +180,34 @@ CASES: dict[str, Case] = {
                     {"axis": -1}, feeds={0: i32(2, 0, 7, -1)}),
     "CUMSUM": Case("CUMSUM", [(2, 5), scalar(1, "int32")], [(2, 5)], {"exclusive": True, "reverse": True}),
     "DYNAMIC_UPDATE_SLICE": Case("DYNAMIC_UPDATE_SLICE", [(4, 5), (2, 3), i32(1, 4)], [(4, 5)], feeds={2: i32(1, 4)}),
+    "ATAN2": Case("ATAN2", [X, X], [X]),
+    "BROADCAST_ARGS": Case("BROADCAST_ARGS", [i32(3, 1), i32(2, 1, 4)], [(3,)], dtypes=["int32"],
+                           feeds={0: i32(3, 1), 1: i32(2, 1, 4)}),
+    "BUCKETIZE": Case("BUCKETIZE", [(20,)], [(20,)], {"boundaries": [-1.0, 0.0, 0.5]}, dtypes=["int32"]),
+    "FAKE_QUANT": Case("FAKE_QUANT", [X], [X], {"min": -1.0, "max": 2.0, "num_bits": 4}),
+    "MATRIX_DIAG": Case("MATRIX_DIAG", [(2, 4)], [(2, 4, 4)]),
+    "MATRIX_SET_DIAG": Case("MATRIX_SET_DIAG", [(5, 3), (3,)], [(5, 3)]),
+    "NON_MAX_SUPPRESSION_V4": Case(
+        "NON_MAX_SUPPRESSION_V4", [BOXES, (9,), scalar(6, "int32"), scalar(0.4), scalar(0.1)], [(6,), ()],
+        dtypes=["int32", "int32"], feeds={0: BOXES}, positive=True),
+    "NON_MAX_SUPPRESSION_V5": Case(
+        "NON_MAX_SUPPRESSION_V5", [BOXES, (9,), scalar(6, "int32"), scalar(0.4), scalar(0.1), scalar(0.0)],
+        [(6,), (6,), ()], dtypes=["int32", "float32", "int32"], feeds={0: BOXES}, positive=True),
+    "RESHAPE to a scalar": Case("RESHAPE", [(1,), np.zeros(0, np.int32)], [()]),
+    "REVERSE_SEQUENCE along the last": Case("REVERSE_SEQUENCE", [(2, 4, 3), i32(2, 4, 1)], [(2, 4, 3)],
+                                            {"seq_dim": 1, "batch_dim": 2}),
+    "RIGHT_SHIFT": Case("RIGHT_SHIFT", [INT, np.abs(INT) % 3], [(2, 3)], dtypes=["int32"],
+                        feeds={0: INT, 1: np.abs(INT) % 3}),
+    "SEGMENT_SUM": Case("SEGMENT_SUM", [(5, 3), i32(0, 0, 1, 2, 2)], [(3, 3)]),
+    **{f"UNSORTED_SEGMENT_{how}": Case(f"UNSORTED_SEGMENT_{how}", [(5, 3), i32(2, 0, 1, 0, -1), scalar(4, "int32")],
+                                       [(4, 3)]) for how in ("MAX", "MIN", "PROD", "SUM")},
+    "SELECT_V2 of what is true": Case("SELECT_V2", [BOOL, BOOL, ~BOOL], [(2, 3)], dtypes=["bool"],
+                                      feeds={0: BOOL, 1: BOOL, 2: ~BOOL}),
+    "SPARSE_TO_DENSE": Case("SPARSE_TO_DENSE", [i32((0, 1), (2, 3)), i32(3, 4), (2,), scalar(0.5)], [(3, 4)]),
+    **{f"STABLEHLO_{how}": Case(f"STABLEHLO_{how}", [X, X], [X]) for how in ("ADD", "MAXIMUM", "MINIMUM", "MULTIPLY")},
+    "STABLEHLO_AND": Case("STABLEHLO_AND", [BOOL, BOOL], [(2, 3)], dtypes=["bool"], feeds={0: BOOL, 1: ~BOOL}),
+    "UNIQUE": Case("UNIQUE", [i32(3, 1, 3, 2, 1)], [(3,), (5,)], {"idx_out_type": "int32"}, dtypes=["int32", "int32"],
+                   feeds={0: i32(3, 1, 3, 2, 1)}),
     **{f"RESIZE_BILINEAR {how}": Case("RESIZE_BILINEAR", [X, i32(11, 8)], [(1, 11, 8, 4)], {how: True} if how else {})
        for how in ("", "align_corners", "half_pixel_centers")},
     **{f"RESIZE_NEAREST_NEIGHBOR {how} to {size}": Case(
@@ -229,7 +270,7 @@ def rescaled(model: TfliteModel, scale: float, point: int) -> TfliteModel:
 
 def test_every_operator_that_is_read_is_tested() -> None:
     tested = {case.code for case in CASES.values()}
-    elsewhere = {"DEQUANTIZE", "QUANTIZE", "IF", "WHILE", "STABLEHLO_COMPOSITE", "CONV_3D_TRANSPOSE"}
+    elsewhere = {"DEQUANTIZE", "QUANTIZE", "IF", "WHILE", "STABLEHLO_COMPOSITE", *RECURRENT}
     assert set(RULES) - tested - elsewhere == set()
 
 

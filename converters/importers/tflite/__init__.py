@@ -18,6 +18,7 @@ from converters.importers.tflite.scope import is_steps
 from converters.importers.weights import MAX_BYTES, file_digest
 from converters.ort import ERRORS, PROVIDERS, first_line, options
 from converters.source import Source
+from converters.tflite.check import check_model
 from converters.tflite.model import TfliteModel
 from converters.tflite.parse import read_file
 from lepton_edge.bundle.binding import Array, Arrays
@@ -89,6 +90,14 @@ def _described(source: Source, model: TfliteModel, path: Path) -> Source:
     inputs = [msgspec.structs.replace(one, layout=_LAYOUTS.get(len(one.shape), "")) for one in source.signature.inputs]
     signature = msgspec.structs.replace(source.signature, inputs=inputs)
     notes = []
+    if any(one.variable for subgraph in model.subgraphs for one in subgraph.tensors):
+        notes.append(
+            f"{source.where}: its recurrent operators keep their state from one run to the next unless it is reset; "
+            "the graph starts each run from zero, as the runtimes here do"
+        )
+    others = [one.key for one in model.signatures if one.subgraph]
+    if others:
+        notes.append(f"{source.where}: of its signatures the first subgraph's is read, not {', '.join(others)}")
     if any(one.dtype == "float16" and one.data is not None for one in model.main.tensors):
         notes.append(f"{source.where}: its weights are float16; they are held as float32")
     if is_hybrid(model):
@@ -100,6 +109,15 @@ def _described(source: Source, model: TfliteModel, path: Path) -> Source:
 
 
 def _checked(source: Source, model: TfliteModel) -> Source:
+    """As `_held`; a file that a runtime computes wrongly is refused with what is wrong with it."""
+    try:
+        return _held(source, model)
+    except ModelError:
+        check_model(model, where=source.where)
+        raise
+
+
+def _held(source: Source, model: TfliteModel) -> Source:
     """Hold the graph against LiteRT, which sees the file only after ONNX Runtime has run its graph: of the two it is
     the one that trusts what it reads.
     """

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from converters.importers.rewriting import Names
 
-Attribute = int | float | str | Sequence[int] | Sequence[float] | onnx.GraphProto
+Attribute = int | float | str | Sequence[int] | Sequence[float] | Sequence[str] | onnx.GraphProto
 _SMALL = 64
 """Elements: constants up to this size are stored once."""
 

@@ -7,7 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.importers.tflite.graph import Attribute
+from converters.importers.tflite.known import known_numbers
 from converters.importers.tflite.scope import Perm, Scope, is_steps, orders_in_common
+from converters.importers.tflite.widths import WIDE
 from converters.tflite.model import Operator, Tensor
 from lepton_edge.errors import UnsupportedOperatorError
 
@@ -94,8 +96,23 @@ class Op:
             raise self.refuse(f"its {what} is computed; it must be a constant")
         return found
 
+    def known(self, position: int) -> list[int | None]:
+        """The elements of an input of whole numbers, None for those that are not known before the file runs."""
+        found = self.constant(position)
+        if found is not None:
+            return [int(one) for one in found.reshape(-1).tolist()]
+        return known_numbers(self.scope.subgraph, self.index(position))
+
+    def is_known(self, *positions: int) -> bool:
+        """Whether all elements of these inputs are known."""
+        return not any(None in self.known(one) for one in positions)
+
     def numbers(self, position: int, what: str) -> list[int]:
-        """The whole numbers of an input that must be a constant."""
+        """The whole numbers of an input that must be a constant, or be computed from nothing but what is known."""
+        if self.constant(position) is None:
+            known = self.known(position)
+            if known and None not in known:
+                return [one for one in known if one is not None]
         found = self.array(position, what)
         if not np.issubdtype(found.dtype, np.integer):
             raise self.refuse(f"its {what} is {found.dtype}")
@@ -124,7 +141,18 @@ class Op:
 
     def real(self, position: int, perm: Perm = ()) -> str:
         """An input in real numbers."""
-        return self.scope.real(self.index(position), perm)
+        return self._widened(position, self.scope.real(self.index(position), perm))
+
+    def _widened(self, position: int, name: str) -> str:
+        """In a type that ONNX Runtime computes in, where it does not in this one; `out` makes it narrow again."""
+        tensor = self.tensor(position)
+        wide = "" if is_steps(tensor) else WIDE.get(self.code, {}).get(tensor.dtype, "")
+        return self.add("Cast", name, to=ONNX_TYPES[wide]) if wide else name
+
+    def working(self, position: int) -> str:
+        """The type in which `real` gives an input."""
+        tensor = self.tensor(position)
+        return "float32" if is_steps(tensor) else WIDE.get(self.code, {}).get(tensor.dtype, tensor.dtype)
 
     def stored(self, position: int, perm: Perm = ()) -> str:
         """An input as the file has it."""
@@ -143,13 +171,15 @@ class Op:
         indices = [self.index(one) for one in given if self.has(one)]
         return orders_in_common(self.scope, indices, len(self.result().shape))
 
-    def aligned(self, position: int, perm: Perm) -> str:
-        """An input of a broadcasting operator, in an order of the result's axes."""
+    def aligned(self, position: int, perm: Perm, *, condition: bool = False) -> str:
+        """An input of a broadcasting operator, in an order of the result's axes; a condition stays of its type."""
         index, rank = self.index(position), len(self.result().shape)
         missing = rank - len(self.shape(position))
         if not perm or not missing or self.constant(position) is not None:
-            return self.scope.real(index, perm, rank if perm else 0)
-        lifted = self.add("Unsqueeze", self.scope.real(index), self.scope.graph.ints(range(missing)))
+            real = self.scope.real(index, perm, rank if perm else 0)
+            return real if condition else self._widened(position, real)
+        real = self.scope.real(index) if condition else self.real(position)
+        lifted = self.add("Unsqueeze", real, self.scope.graph.ints(range(missing)))
         return self.add("Transpose", lifted, perm=list(perm))
 
     # what it becomes
@@ -169,17 +199,29 @@ class Op:
 
     def out(self, name: str, perm: Perm = (), *, at: int = 0) -> None:
         """Give an output in real numbers; the operator's fused activation comes before it."""
+        if self.option("fused_activation_function", "NONE") == "TANH":
+            raise self.refuse("its fused activation is TANH, which no kernel computes")
+        name = self.activated(name)
+        tensor = self.result(at)
+        if tensor.dtype in WIDE.get(self.code, {}) and not is_steps(tensor):
+            name = self.add("Cast", name, to=ONNX_TYPES[tensor.dtype])
+        self.scope.give(self.operator.outputs[at], name, perm)
+
+    def activated(self, name: str) -> str:
+        """A value through the operator's fused activation."""
         fused = self.option("fused_activation_function", "NONE")
         if fused not in _FUSED:
-            raise self.refuse(f"its fused activation {fused} is not known")
-        self.scope.give(self.operator.outputs[at], _FUSED[fused](self, name), perm)
+            raise self.refuse(f"its fused activation is {fused}, which no kernel computes")
+        return _FUSED[fused](self, name)
 
     def out_stored(self, name: str, perm: Perm = (), *, at: int = 0) -> None:
         """Give an output as the file has it."""
         self.scope.bind(self.operator.outputs[at], name, perm)
 
     def clip(self, name: str, low: float, high: float) -> str:
-        return self.add("Clip", name, self.number(low), self.number(high))
+        dtype = self.result().dtype
+        dtype = dtype if dtype in {"int32", "int64", "float64", "float16"} else "float32"
+        return self.add("Clip", name, self.number(low, dtype), self.number(high, dtype))
 
 
 Rule = Callable[[Op], None]
@@ -191,6 +233,7 @@ _FUSED: dict[str, Callable[[Op, str], str]] = {
     "RELU_N1_TO_1": lambda op, name: op.clip(name, -1.0, 1.0),
     "TANH": lambda op, name: op.add("Tanh", name),
 }
+"""Source: LiteRT, kernels/kernel_util.h. TANH is of recurrent operators alone: others say nothing and leave it out."""
 
 
 def sizes(tensor: Tensor) -> list[int | None]:

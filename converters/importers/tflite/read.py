@@ -3,13 +3,19 @@
 from collections.abc import Sequence
 
 from converters.importers.tflite.op import ONNX_TYPES, Op
-from converters.importers.tflite.scope import Scope
+from converters.importers.tflite.ops.recurrent import RECURRENT
+from converters.importers.tflite.scope import Scope, is_steps
 from converters.importers.tflite.table import RULES
-from converters.tflite.model import Operator, Subgraph, TfliteModel
+from converters.tflite.check_scales import unscaled
+from converters.tflite.model import Operator, Subgraph, Tensor, TfliteModel
+from converters.tflite.use import Use
 from converters.tflite.verify import called
 from lepton_edge.errors import UnsupportedOperatorError
 
-_STATE = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"}
+_STATE = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE", "LSTM", "RNN", "SVDF"}
+"""The last three make one step of time: their sense is the state that stays until the next one."""
+_NO_STEPS = {"ATAN2", "BITWISE_XOR", "FLOOR_DIV", "FLOOR_MOD", "POW", "RIGHT_SHIFT"}
+"""Operators whose kernels take steps of a scale for numbers of their own."""
 _SHOWN = 20
 """Operators that an error names in full."""
 
@@ -62,13 +68,19 @@ def _reached(model: TfliteModel) -> list[int]:
 def _unreadable(operator: Operator, subgraph: Subgraph) -> str:
     if operator.code == "CUSTOM":
         return f"a custom operator ({operator.custom})"
-    if operator.code in _STATE:
+    tensors = [subgraph.tensors[index] for index in (*operator.inputs, *operator.outputs) if index >= 0]
+    kept = any(tensor.variable for tensor in tensors) and operator.code not in RECURRENT
+    if kept or operator.code in _STATE:
         return "state that stays between runs"
     if operator.code not in RULES:
         return "there is no ONNX form of it here"
-    tensors = [subgraph.tensors[index] for index in (*operator.inputs, *operator.outputs) if index >= 0]
-    if any(tensor.variable for tensor in tensors):
-        return "state that stays between runs"
+    return _strange(operator, tensors) or next(unscaled(Use.of(operator, subgraph.tensors)), "")
+
+
+def _strange(operator: Operator, tensors: Sequence[Tensor]) -> str:
+    """Types that ONNX has no form of, or that a kernel takes for what they are not."""
+    if operator.code in _NO_STEPS and any(is_steps(one) for one in tensors):
+        return "its kernel computes with steps of a scale as if they were numbers"
     strange = {tensor.dtype for tensor in tensors} - set(ONNX_TYPES) | ({"string"} & {one.dtype for one in tensors})
     return f"tensors of type {', '.join(sorted(strange))}" if strange else ""
 

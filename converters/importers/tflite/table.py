@@ -7,7 +7,9 @@ from converters.importers.tflite.ops.control import CONTROL
 from converters.importers.tflite.ops.conv import CONV
 from converters.importers.tflite.ops.elementwise import ELEMENTWISE
 from converters.importers.tflite.ops.index import INDEX
+from converters.importers.tflite.ops.recurrent import RECURRENT
 from converters.importers.tflite.ops.resize import RESIZE
+from converters.importers.tflite.ops.segment import SEGMENT
 from converters.importers.tflite.ops.shape import SHAPE
 
 
@@ -21,4 +23,4 @@ def _merged(*tables: Mapping[str, Rule]) -> dict[str, Rule]:
     return found
 
 
-RULES: dict[str, Rule] = _merged(CONTROL, CONV, ELEMENTWISE, INDEX, RESIZE, SHAPE)
+RULES: dict[str, Rule] = _merged(CONTROL, CONV, ELEMENTWISE, INDEX, RECURRENT, RESIZE, SEGMENT, SHAPE)

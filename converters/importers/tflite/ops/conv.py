@@ -7,6 +7,7 @@ import numpy as np
 
 from converters.importers.tflite.graph import Attribute
 from converters.importers.tflite.op import Op, Rule
+from converters.importers.tflite.scope import is_steps
 
 NCHW = (0, 3, 1, 2)
 NCDHW = (0, 4, 1, 2, 3)
@@ -19,6 +20,7 @@ _WHOLE = {"int32", "int64"}
 
 def conv_2d(op: Op) -> None:
     op.rank(0, 4)
+    _weights(op)
     weights = op.shape(1)
     op.rank(1, 4)
     channels = op.shape(0)[3]
@@ -34,6 +36,7 @@ def conv_2d(op: Op) -> None:
 def depthwise_conv_2d(op: Op) -> None:
     op.rank(0, 4)
     op.rank(1, 4)
+    _weights(op)
     _, high, wide, outputs = op.shape(1)
     channels = op.shape(0)[3]
     if not channels or outputs % channels:
@@ -66,25 +69,55 @@ def conv_3d_transpose(op: Op) -> None:
 def _transposed(op: Op, kernel: Sequence[int], order: tuple[int, ...], perm: tuple[int, ...]) -> None:
     """Padding is that of the convolution which it turns around. Source: LiteRT, kernels/transpose_conv.cc."""
     op.rank(2, len(perm))
-    count = len(kernel)
-    wanted = op.numbers(0, "output shape")[1:-1]
+    _weights(op)
+    strides = _along(op, "stride_", len(kernel))
+    dilations = _along(op, "dilation_", len(kernel), "_factor")
+    reach = [(length - 1) * dilation + 1 for length, dilation in zip(kernel, dilations, strict=True)]
+    wanted = op.known(0)[1:-1] if op.shape(0) == (len(perm),) else []
     given = op.sizes(2)[1:-1]
-    strides = _along(op, "stride_", count)
+    sizes = [size for size in (*wanted, *given) if size is not None]
+    if len(sizes) < 2 * len(kernel):
+        _transposed_open(op, kernel, order, perm)
+        return
     begins, ends, more = [], [], []
-    for out, size, length, stride in zip(wanted, given, kernel, strides, strict=True):
-        if size is None:
-            raise op.refuse("its input has an open size")
-        same = op.option("padding", "SAME") == "SAME"
-        total = max((size - 1) * stride + length - out, 0) if same else 0
-        begins.append(total // 2)
-        full = (size - 1) * stride + length - total // 2
-        ends.append(max(full - out, 0))
-        more.append(max(out - full, 0))
-    attributes: dict[str, Attribute] = {"kernel_shape": list(kernel), "strides": strides, "pads": [*begins, *ends]}
+    for out, size, length, stride in zip(sizes[: len(kernel)], sizes[len(kernel) :], reach, strides, strict=True):
+        full = (size - 1) * stride + length
+        begin = max(full - out, 0) // 2 if _is_same(op) else 0
+        begins.append(begin)
+        ends.append(max(full - begin - out, 0))
+        more.append(max(out - full + begin, 0))
+    attributes: dict[str, Attribute] = {
+        "kernel_shape": list(kernel), "strides": strides, "dilations": dilations, "pads": [*begins, *ends],
+    }  # fmt: skip
     if any(more):
         attributes["output_padding"] = more
     made = op.add("ConvTranspose", op.real(2, perm), op.real(1, order), _bias(op, 2, 1, 3), **attributes)
     op.out(made, perm)
+
+
+def _transposed_open(op: Op, kernel: Sequence[int], order: tuple[int, ...], perm: tuple[int, ...]) -> None:
+    """Sizes that show while it runs: all that the windows reach, then grown or cut to the size that is asked for."""
+    count, graph = len(kernel), op.scope.graph
+    strides, zeros = _along(op, "stride_", count), op.ints_of([0] * count)
+    how: dict[str, Attribute] = {"dilations": _along(op, "dilation_", count, "_factor"), "strides": strides}
+    made = op.add("ConvTranspose", op.real(2, perm), op.real(1, order), kernel_shape=list(kernel), **how)
+    axes = op.ints_of(range(2, 2 + count))
+    wanted = op.add("Slice", op.ints(0), op.ints_of([1]), op.ints_of([1 + count]))
+    full = op.add("Slice", op.add("Shape", made), op.ints_of([2]), op.ints_of([2 + count]))
+    missing = op.add("Max", op.add("Sub", wanted, full), zeros)
+    made = op.add("Pad", made, op.add("Concat", zeros, missing, axis=0), "", axes)
+    begin = zeros
+    if _is_same(op):
+        begin = op.add("Div", op.add("Max", op.add("Sub", full, wanted), zeros), op.ints_of([2]))
+    made = op.add("Slice", made, begin, op.add("Add", begin, wanted), axes)
+    bias = _bias(op, 2, 1, 3)
+    if bias:
+        made = op.add("Add", made, op.add("Unsqueeze", bias, graph.ints(range(1, 1 + count))))
+    op.out(made, perm)
+
+
+def _is_same(op: Op) -> bool:
+    return op.option("padding", "SAME") == "SAME"
 
 
 def fully_connected(op: Op) -> None:
@@ -93,8 +126,9 @@ def fully_connected(op: Op) -> None:
     op.rank(1, 2)
     width = op.shape(1)[1]
     keep = op.flag("keep_num_dims")
+    _weights(op)
     x = op.real(0)
-    if op.rank(0) != 2 and not keep:
+    if not keep and (op.rank(0) != 2 or op.sizes(0)[1] != width):
         x = op.add("Reshape", x, op.ints_of([-1, width]))
     weights = op.real(1, (1, 0))
     bias = _bias(op, 0, 1, 2)
@@ -105,7 +139,18 @@ def fully_connected(op: Op) -> None:
     op.out(op.add("Add", made, bias) if bias else made)
 
 
+def _weights(op: Op, position: int = 1) -> None:
+    """Refuse types that the kernels do not put together as the file says."""
+    weights, kinds = op.tensor(position), {op.tensor(position).dtype}
+    if is_steps(weights) and not is_steps(op.result()) and not kinds <= {"int4", "int8"}:
+        raise op.refuse(f"its weights are steps of {weights.dtype} beside floats, which kernels take for int8")
+    data = op.tensor(2 if op.code.endswith("TRANSPOSE") or op.code == "TRANSPOSE_CONV" else 0)
+    if is_steps(data) and op.result().dtype != data.dtype:
+        raise op.refuse(f"from steps of {data.dtype} to {op.result().dtype}")
+
+
 def batch_matmul(op: Op) -> None:
+    _weights(op)
     inputs = [_turned(op, 0, turn=op.flag("adj_x")), _turned(op, 1, turn=op.flag("adj_y"))]
     op.out(op.add("MatMul", *inputs))
 

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from converters.importers.tflite.op import ONNX_TYPES, Op, Rule
-from converters.importers.tflite.scope import plain
+from converters.importers.tflite.scope import is_steps, plain
 
 
 def _reduce(op_type: str, op: Op) -> None:
@@ -61,6 +61,8 @@ def gather(op: Op) -> None:
 
 
 def embedding_lookup(op: Op) -> None:
+    if op.tensor(1).dtype not in {"int4", "int8"} and is_steps(op.tensor(1)) and not is_steps(op.result()):
+        raise op.refuse(f"its kernel does not take steps of {op.tensor(1).dtype} for numbers")
     op.out(op.add("Gather", op.real(1), op.ints(0), axis=0))
 
 
@@ -70,14 +72,17 @@ def gather_nd(op: Op) -> None:
 
 def scatter_nd(op: Op) -> None:
     """Elements at one place are added up."""
-    zero = np.zeros((), np.float32 if op.tensor(1).dtype == "float32" else np.dtype(op.tensor(1).dtype))
+    zero = np.zeros((), op.working(1))
     empty = op.add("Expand", op.scope.graph.constant(zero), op.ints(2))
     op.out(op.add("ScatterND", empty, op.ints(0), op.real(1), reduction="add"))
 
 
 def where(op: Op) -> None:
     """Places of what is true, a row for each."""
-    op.out_stored(op.add("Transpose", op.add("NonZero", op.stored(0)), perm=[1, 0]))
+    x = op.stored(0)
+    if op.tensor(0).dtype not in {"bool", "float32", "int32", "int64"}:
+        x = op.add("Cast", x, to=ONNX_TYPES["bool"])
+    op.out_stored(op.add("Transpose", op.add("NonZero", x), perm=[1, 0]))
 
 
 def one_hot(op: Op) -> None:

@@ -13,8 +13,12 @@ _END = np.iinfo(np.int64).max
 
 def reshape(op: Op) -> None:
     """The wanted shape is an input, or an option in files that have no such input."""
-    if op.has(1):
-        op.out(op.add("Reshape", op.real(0), op.ints(1)))
+    if op.has(1) and op.rank(1) == 1:
+        known = op.known(1)
+        zero = {"allowzero": 1} if 0 in known else {}
+        op.out(
+            op.add("Reshape", op.real(0), op.ints(1) if None in known else op.ints_of(op.numbers(1, "shape")), **zero)
+        )
         return
     shape = op.operator.options.get("new_shape", op.result().shape)
     if not isinstance(shape, Sequence) or isinstance(shape, str):
@@ -101,12 +105,12 @@ def slice_(op: Op) -> None:
 
 
 class _Cuts:
-    """What a STRIDED_SLICE does to each axis of its input."""
+    """What a STRIDED_SLICE does to each axis of its input; bounds as numbers, or as the places of computed ones."""
 
     def __init__(self) -> None:
         self.axes: list[int] = []
-        self.begins: list[int] = []
-        self.ends: list[int] = []
+        self.begins: list[int | str] = []
+        self.ends: list[int | str] = []
         self.steps: list[int] = []
         self.dropped: list[int] = []
         self.added: list[int] = []
@@ -117,8 +121,8 @@ def strided_slice(op: Op) -> None:
     cuts = _cuts(op)
     made = op.real(0)
     if cuts.axes:
-        lists = [op.ints_of(one) for one in (cuts.begins, cuts.ends, cuts.axes, cuts.steps)]
-        made = op.add("Slice", made, *lists)
+        bounds = [_joined(op, one) for one in (cuts.begins, cuts.ends)]
+        made = op.add("Slice", made, *bounds, op.ints_of(cuts.axes), op.ints_of(cuts.steps))
     if cuts.dropped:
         made = op.add("Squeeze", made, op.ints_of(cuts.dropped))
     if cuts.added:
@@ -126,15 +130,26 @@ def strided_slice(op: Op) -> None:
     op.out(made)
 
 
+def _joined(op: Op, bounds: Sequence[int | str]) -> str:
+    """Numbers as one constant; values among them make it a computed list."""
+    numbers = [one for one in bounds if isinstance(one, int)]
+    if len(numbers) == len(bounds):
+        return op.ints_of(numbers)
+    parts = [op.ints_of([one]) if isinstance(one, int) else one for one in bounds]
+    return op.add("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
+
+
 def _cuts(op: Op) -> _Cuts:
-    begins, ends, steps = (op.numbers(at, name) for at, name in ((1, "begin"), (2, "end"), (3, "strides")))
+    steps, count = op.numbers(3, "strides"), len(op.known(3))
     masks = {name: op.option(f"{name}_mask", 0) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
     rank, cuts = op.rank(0), _Cuts()
     axis = given = 0
-    for entry, (begin, end, step) in enumerate(zip(begins, ends, steps, strict=True)):
+    for entry, step in enumerate(steps):
         has = {name: bool(mask >> entry & 1) for name, mask in masks.items()}
         if has["ellipsis"]:
-            later = sum(not masks["new_axis"] >> one & 1 for one in range(entry + 1, len(begins)))
+            later = sum(not masks["new_axis"] >> one & 1 for one in range(entry + 1, count))
+            if rank - later <= axis:
+                raise op.refuse("its ellipsis stands for no axis, which kernels take for one")
             given += rank - later - axis
             axis = rank - later
             continue
@@ -143,28 +158,62 @@ def _cuts(op: Op) -> _Cuts:
             given += 1
             continue
         if axis >= rank or not step:
-            raise op.refuse(f"it cuts {len(begins)} axes of {rank} in steps of {steps}")
-        _cut(cuts, axis, (begin, end, step), has)
+            raise op.refuse(f"it cuts {count} axes of {rank} in steps of {steps}")
+        bounds = _bound(op, 1, entry), _bound(op, 2, entry), step
+        _cut(op, cuts, axis, bounds, has)
         given += not has["shrink_axis"]
         axis += 1
     return cuts
 
 
-def _cut(cuts: _Cuts, axis: int, bounds: tuple[int, int, int], has: Mapping[str, bool]) -> None:
+def _cut(op: Op, cuts: _Cuts, axis: int, bounds: tuple[int | str, int | str, int], has: Mapping[str, bool]) -> None:
     begin, end, step = bounds
+    if has["begin"] and not has["shrink_axis"]:
+        begin = 0 if step > 0 else _END
     if has["shrink_axis"]:
-        end, step = (begin + 1) or _END, 1
+        end, step = _after(op, begin), 1
         cuts.dropped.append(axis)
-    else:
-        if has["begin"]:
-            begin = 0 if step > 0 else _END
-        if has["end"]:
-            end = _END if step > 0 else -_END
+    elif has["end"]:
+        end = _END if step > 0 else -_END
+    elif op.flag("offset"):
+        end = _ahead(op, begin, end, op.sizes(0)[axis])
+    elif step < 0 and _is_before(begin, op.sizes(0)[axis]):
+        begin = end = 0
     if (begin, end, step) != (0, _END, 1):
         cuts.axes.append(axis)
         cuts.begins.append(begin)
         cuts.ends.append(end)
         cuts.steps.append(step)
+
+
+def _is_before(begin: int | str, size: int | None) -> bool:
+    """Whether it lies before the first element: going back from there is nothing, which ONNX takes for the first."""
+    return isinstance(begin, int) and size is not None and begin < -size
+
+
+def _bound(op: Op, position: int, entry: int) -> int | str:
+    """A number, or a value of one element."""
+    known = op.known(position)
+    number = known[entry] if entry < len(known) else None
+    if number is not None:
+        return number
+    return op.add("Slice", op.ints(position), op.ints_of([entry]), op.ints_of([entry + 1]))
+
+
+def _after(op: Op, begin: int | str) -> int | str:
+    """The end of a part of one element; behind the last one, -1, there is no number that counts from the end."""
+    if isinstance(begin, int):
+        return (begin + 1) or _END
+    end = op.add("Add", begin, op.ints_of([1]))
+    return op.add("Where", op.add("Equal", end, op.ints_of([0])), op.ints_of([_END]), end)
+
+
+def _ahead(op: Op, begin: int | str, end: int | str, size: int | None) -> int:
+    """The end where it is said as a distance from the begin."""
+    if not isinstance(begin, int) or not isinstance(end, int) or (begin < 0 and size is None):
+        raise op.refuse("its ends are computed, and count from its begins")
+    start = begin + (size or 0) if begin < 0 else begin
+    return max(start + end, 0)
 
 
 def pad(op: Op) -> None:
@@ -206,6 +255,47 @@ def mirror_pad(op: Op) -> None:
     op.out(made)
 
 
+def broadcast_args(op: Op) -> None:
+    """The shape that two shapes broadcast to: of each pair of sizes the one that is not 1."""
+    rank = max(op.shape(0)[0], op.shape(1)[0])
+    a, b = (_lengthened(op, at, rank) for at in (0, 1))
+    made = op.add("Where", op.add("Equal", a, op.ints_of([1])), b, a)
+    kind = op.result().dtype
+    op.out_stored(made if kind == "int64" else op.add("Cast", made, to=ONNX_TYPES[kind]))
+
+
+def _lengthened(op: Op, position: int, rank: int) -> str:
+    (count,) = op.shape(position)
+    if None in op.sizes(position):
+        raise op.refuse("a shape of an open number of axes")
+    given = op.ints(position)
+    return op.add("Concat", op.ints_of([1] * (rank - count)), given, axis=0) if rank > count else given
+
+
+def matrix_diag(op: Op) -> None:
+    """Rows as the diagonals of matrices that are 0 elsewhere."""
+    size = op.sizes(0)[-1]
+    if size is None:
+        raise op.refuse("a diagonal of open length")
+    x = op.add("Unsqueeze", op.real(0), op.ints_of([op.rank(0)]))
+    zero = op.scope.graph.constant(np.zeros((), op.working(0)), "zero")
+    op.out(op.add("Where", op.scope.graph.constant(np.eye(size, dtype=bool), "diagonal"), x, zero))
+
+
+def matrix_set_diag(op: Op) -> None:
+    high, wide = op.sizes(0)[-2:]
+    if high is None or wide is None:
+        raise op.refuse("matrices of an open size")
+    short = min(high, wide)
+    diagonal = op.add("Unsqueeze", op.real(1), op.ints_of([op.rank(1)]))
+    if high > short:
+        rest = [0] * (2 * op.rank(0))
+        rest[2 * op.rank(0) - 2] = high - short
+        diagonal = op.add("Pad", diagonal, op.ints_of(rest))
+    mask = op.scope.graph.constant(np.eye(high, wide, dtype=bool), "diagonal")
+    op.out(op.add("Where", mask, diagonal, op.real(0)))
+
+
 def tile(op: Op) -> None:
     op.out(op.add("Tile", op.real(0), op.ints(1)))
 
@@ -240,8 +330,13 @@ def reverse(op: Op) -> None:
 
 
 def reverse_sequence(op: Op) -> None:
-    axes = {"time_axis": op.option("seq_dim", 0), "batch_axis": op.option("batch_dim", 0)}
-    op.out(op.add("ReverseSequence", op.real(0), op.ints(1), **axes))
+    """ONNX has time and batch as the first two axes."""
+    rank = op.rank(0)
+    time, batch = (op.axis(op.option(name, 0), rank) for name in ("seq_dim", "batch_dim"))
+    order = (batch, time, *(axis for axis in range(rank) if axis not in (batch, time)))
+    if time == batch:
+        raise op.refuse(f"axis {time} is its time and its batch")
+    op.out(op.add("ReverseSequence", op.real(0, order), op.ints(1), time_axis=1, batch_axis=0), order)
 
 
 def depth_to_space(op: Op) -> None:
@@ -307,11 +402,14 @@ def _moved(axis: int, perm: Perm) -> int:
 
 SHAPE: Mapping[str, Rule] = {
     "BATCH_TO_SPACE_ND": batch_to_space,
+    "BROADCAST_ARGS": broadcast_args,
     "BROADCAST_TO": broadcast_to,
     "CONCATENATION": concatenation,
     "DEPTH_TO_SPACE": depth_to_space,
     "EXPAND_DIMS": expand_dims,
     "FILL": fill,
+    "MATRIX_DIAG": matrix_diag,
+    "MATRIX_SET_DIAG": matrix_set_diag,
     "MIRROR_PAD": mirror_pad,
     "PACK": pack,
     "PAD": pad,
