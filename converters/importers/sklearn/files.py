@@ -15,6 +15,7 @@ from zipfile import BadZipFile, ZipFile
 from converters.graph.signature import Shapes
 from converters.importers.quiet import quiet
 from converters.importers.sklearn.estimator import import_estimator, is_estimator, need
+from converters.importers.sklearn.trusted import HARMLESS
 from converters.importers.weights import file_digest
 from converters.ort import first_line
 from converters.source import Source
@@ -33,7 +34,7 @@ def import_skops(path: Path, *, shapes: Shapes, trust: bool) -> Source:
     Args:
         path: the file.
         shapes: sizes for inputs; an estimator knows its own.
-        trust: build objects of types that skops does not know to be harmless too.
+        trust: build objects too of types that neither skops nor `trusted` knows to be harmless.
 
     Raises:
         ModelError: unreadable, damaged, no estimator, or (without `trust`) it holds types that are not known to be
@@ -49,8 +50,9 @@ def import_skops(path: Path, *, shapes: Shapes, trust: bool) -> Source:
             unknown = sorted(str(name) for name in skops.io.get_untrusted_types(file=path))
         except Exception as cause:  # skops raises whatever the damage leads to
             raise _damaged(path, cause) from cause
-        if unknown and not trust:
-            raise ModelError(f"{path}: {_untrusted(unknown)}")
+        doubtful = [name for name in unknown if name not in HARMLESS]
+        if doubtful and not trust:
+            raise ModelError(f"{path}: {_untrusted(doubtful)}")
         try:
             estimator = skops.io.load(path, trusted=unknown)
         except Exception as cause:
