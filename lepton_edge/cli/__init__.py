@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "lepton_edge.cli.evaluate",
     "benchmark": "lepton_edge.cli.benchmark",
     "report": "lepton_edge.cli.report",
+    "run": "lepton_edge.cli.run",
     "demo": "lepton_edge.cli.demo",
     "fleet": "lepton_edge.cli.fleet",
     "enroll": "lepton_edge.cli.enroll",
