@@ -19,6 +19,7 @@ from converters.write.tflite.ops import (  # noqa: F401 - each fills the table
     recurrent,
     reduce,
     resize,
+    sample,
     select,
     shape,
     shuffle,
