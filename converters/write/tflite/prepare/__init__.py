@@ -9,6 +9,7 @@ from converters.graph.canonical.names import name_all
 from converters.graph.canonical.table import PASSES, run_passes
 from converters.write.tflite.prepare.bodies import has_body, write_out
 from converters.write.tflite.prepare.computed import has_computed_scale, spell_out
+from converters.write.tflite.prepare.spectra import is_transform, multiply_out
 from converters.write.tflite.prepare.trips import is_short, unroll
 
 __all__ = ["prepared"]
@@ -22,14 +23,19 @@ _SETTLING = {
 """Passes that fold what became constant, and leave the form of everything else to what planned it."""
 
 Step = tuple[Callable[[ir.Node], bool], Callable[[ir.Node], bool]]
-_STEPS: tuple[Step, ...] = ((has_computed_scale, spell_out), (is_short, unroll), (has_body, write_out))
+_STEPS: tuple[Step, ...] = (
+    (has_computed_scale, spell_out),
+    (is_short, unroll),
+    (is_transform, multiply_out),
+    (has_body, write_out),
+)
 
 
 def prepared(model: ir.Model) -> ir.Model:
     """Write what has no row in the table of lowerings, and is made of others, in those.
 
-    That is: QuantizeLinear and DequantizeLinear whose scales are computed; Scan, and Loop, of few trips; operators that
-    ONNX defines by a function.
+    That is: QuantizeLinear and DequantizeLinear whose scales are computed; Scan of few trips; DFT and
+    STFT of known sizes; operators that ONNX defines by a function.
 
     Args:
         model: canonical, float or QDQ; it is not changed.
