@@ -1,5 +1,6 @@
 """TFLite files: read without TensorFlow, checked against LiteRT."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,8 @@ _APART = 0.3
 0.008 to 0.13 (DESIGN.md), a wrong operator by 0.7 and more."""
 _SPREAD = 4.0
 """How much further than LiteRT's two kernel sets are from each other a graph may be from one of them."""
+_MOST_FED = 1 << 26
+"""Elements of all inputs of a run: 256 MiB of floats, as of a picture of 4,700 x 4,700 in colour."""
 _BUILTIN = "builtin"
 """LiteRT's kernels without XNNPACK."""
 _LAYOUTS: Mapping[int, str] = {4: "NHWC", 5: "NDHWC"}
@@ -57,6 +60,7 @@ def import_tflite(path: Path, *, shapes: Shapes) -> Source:
     """
     where = str(path)
     model = read_file(path)
+    _check_inputs(model, where)
     try:
         size, digest = path.stat().st_size, file_digest([path])
     except OSError as cause:
@@ -80,6 +84,13 @@ def import_tflite(path: Path, *, shapes: Shapes) -> Source:
             raise error from None
         note = f"{where}: read with the sizes that it holds, as open ones failed: {first_line(error)}"
         return replace(source, notes=[*source.notes, note])
+
+
+def _check_inputs(model: TfliteModel, where: str) -> None:
+    """Refuse inputs that no run here could be fed with."""
+    count = sum(math.prod(model.main.tensors[index].shape) for index in model.main.inputs)
+    if count > _MOST_FED:
+        raise ModelError(f"{where}: its inputs have {count} elements, at most {_MOST_FED} are read: a damaged file")
 
 
 def _is_open(model: TfliteModel) -> bool:
@@ -200,5 +211,5 @@ def _samples(signature: ModelSignature) -> Iterator[Arrays]:
             size = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else count
             one = ModelSignature(inputs=[spec], outputs=[])
             array = random_inputs(one, size, rng)[spec.name]
-            made[spec.name] = array if spec.shape else array[0]
+            made[spec.name] = array if spec.shape else np.asarray(array[0])
         yield made

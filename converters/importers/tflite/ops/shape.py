@@ -240,7 +240,11 @@ def _pads(op: Op, perm: Perm) -> list[int]:
 
 def mirror_pad(op: Op) -> None:
     """ONNX reflects without the edge; with it, elements are gathered by their places."""
-    if op.option("mode", "REFLECT") == "REFLECT":
+    edge = int(op.option("mode", "REFLECT") == "REFLECT")
+    pairs = zip(op.sizes(0), _pads(op, ())[: op.rank(0)], _pads(op, ())[op.rank(0) :], strict=True)
+    if any(size is not None and max(before, after) > max(size - edge, 0) for size, before, after in pairs):
+        raise op.refuse(f"a padding of {op.numbers(1, 'padding')} mirrors more of {list(op.shape(0))} than there is")
+    if edge:
         perm = op.order(0)
         op.out(op.add("Pad", op.real(0, perm), op.ints_of(_pads(op, perm)), mode="reflect"), perm)
         return
