@@ -70,6 +70,8 @@ def check_references(model: TfliteModel, *, where: str) -> None:
 def _check_subgraph(subgraph: Subgraph, where: str) -> None:
     _check_indices(subgraph.inputs, subgraph, f"{where}: inputs")
     _check_indices(subgraph.outputs, subgraph, f"{where}: outputs")
+    if len(set(subgraph.inputs)) < len(subgraph.inputs):
+        raise ModelError(f"{where}: a tensor is listed twice among its inputs")
     known = {index for index, tensor in enumerate(subgraph.tensors) if tensor.data is not None or tensor.variable}
     fed = set(subgraph.inputs)
     if fed & known - {index for index in fed if subgraph.tensors[index].variable}:

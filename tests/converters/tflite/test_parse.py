@@ -188,6 +188,10 @@ def input_twice(made: object) -> None:
     made.subgraphs[0].inputs = [1]
 
 
+def same_input_twice(made: object) -> None:
+    made.subgraphs[0].inputs = [0, 0]
+
+
 def unknown_output(made: object) -> None:
     made.subgraphs[0].outputs = [7_000_000]
 
@@ -238,6 +242,7 @@ WRONG: dict[str, tuple[Callable[[object], None], str]] = {
     "an operator code that is not there": (operator(opcodeIndex=9), "operator code 9 of 3"),
     "an operator number that is not there": (unknown_code, "operator number 9999"),
     "options of another operator": (operator(builtinOptionsType=9, builtinOptions=SCHEMA.SoftmaxOptionsT()), "CONV_2D"),
+    "one input twice": (same_input_twice, "listed twice among its inputs"),
     "a constant as input": (input_twice, "a constant is an input"),
     "an output that is not there": (unknown_output, "no tensor 7000000"),
     "a tensor that nothing computes": (never_computed, "which nothing before it computes"),

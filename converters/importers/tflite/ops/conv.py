@@ -16,6 +16,7 @@ _OIHW = (0, 3, 1, 2)
 _FROM_1HWO = (3, 0, 1, 2)
 _FROM_DHWIO = (4, 3, 0, 1, 2)
 _WHOLE = {"int32", "int64"}
+_ZERO_POINT_0 = {"DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}
 
 
 def conv_2d(op: Op) -> None:
@@ -145,6 +146,9 @@ def _weights(op: Op, position: int = 1) -> None:
     if is_steps(weights) and not is_steps(op.result()) and not kinds <= {"int4", "int8"}:
         raise op.refuse(f"its weights are steps of {weights.dtype} beside floats, which kernels take for int8")
     data = op.tensor(2 if op.code.endswith("TRANSPOSE") or op.code == "TRANSPOSE_CONV" else 0)
+    points = weights.quantization.zero_point if weights.quantization else np.zeros(1)
+    if is_steps(data) and weights.dtype == "int8" and op.code in _ZERO_POINT_0 and points.any():
+        raise op.refuse("its weights have a zero point, which the kernel does not read")
     if is_steps(data) and op.result().dtype != data.dtype:
         raise op.refuse(f"from steps of {data.dtype} to {op.result().dtype}")
 

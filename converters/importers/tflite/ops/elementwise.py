@@ -63,7 +63,7 @@ def add_n(op: Op) -> None:
 def right_shift(op: Op) -> None:
     """Of whole numbers with their sign: the quotient by a power of two, rounded down."""
     a, b, perm = _pair(op)
-    power = op.add("Pow", op.number(2, "int64"), b)
+    power = op.add("Pow", op.number(2, "int64"), op.add("Clip", b, op.number(0, "int64"), op.number(31, "int64")))
     op.out(op.add("Div", op.add("Sub", a, op.add("Mod", a, power, fmod=0)), power), perm)
 
 

@@ -12,6 +12,8 @@ from converters.importers.tflite.scope import is_steps, plain
 def _reduce(op_type: str, op: Op) -> None:
     """Without its axes the order of the others must still be the file's, else it starts from that."""
     keep, axes = op.flag("keep_dims"), op.constant(1)
+    if op.code == "REDUCE_PROD" and op.tensor(0).dtype == "int16":
+        raise op.refuse("products of 16 bits, which the kernel lets run over")
     if axes is None:
         op.out(op.add(op_type, op.real(0), op.ints(1), keepdims=int(keep)))
         return
