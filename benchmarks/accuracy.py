@@ -19,10 +19,11 @@ import numpy.typing as npt
 from ours import SERVED_HERE, Converted, convert, header, row, save_samples
 from peers import quantize_peer
 from subjects import SUBJECTS, Samples, Subject
-from timing import input_name, session
+from timing import input_name
 from wheels import AbsentError
 
 from converters.measure.intervals import Interval, count_pairs, paired_difference
+from converters.ort import session
 
 FLOAT = "float32-onnx"
 FORMS = (SERVED_HERE, "int8-onnx-u8u8", "int8-onnx-s8s8")

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from ours import BENCH, header, row
-from timing import float_kernels, interleaved, session
+from timing import float_kernels, interleaved
 
 import lepton_edge as le
+from converters.ort import session
 
 SIZE = 0.30
 

@@ -15,7 +15,7 @@ from chains import Case, Measured, table, update
 from ort_cases import Block, OrtCase, cases
 from ort_net import SCALE, Net
 
-from converters.ort import PROVIDERS, options
+from converters.ort import session
 from lepton_edge.cpu import this_cpu
 
 PROFILE = "ort-x86-vnni"
@@ -26,7 +26,7 @@ def chain(case: OrtCase, block: Block, length: int, *, int8: bool) -> onnxruntim
     net = Net(int8=int8)
     ends = case.ends(net, net.activation("x"), block, length)
     data = net.model(case.shape, net.node("Concat", ends, axis=1) if case.beside else ends[0])
-    return onnxruntime.InferenceSession(data, options(threads=1), providers=PROVIDERS)
+    return session(data)
 
 
 def time_all(sessions: list[onnxruntime.InferenceSession], shape: tuple[int, ...]) -> list[float]:

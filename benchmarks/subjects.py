@@ -10,8 +10,9 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 from ours import BENCH, DATA, EFFICIENTNET
-from timing import session
 from wheels import AbsentError, from_wheel
+
+from converters.ort import session
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from ours import NETS, TRAINED, convert, each_net, header, row, save_samples
-from timing import Times, input_name, rounds_of, session
+from timing import Times, input_name, rounds_of
 
+from converters.ort import session
 from converters.tflite.parse import read_file
 from lepton_edge.bundle import Bundle
 from lepton_edge.runtimes import Session, open_session

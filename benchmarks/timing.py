@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-import onnxruntime
 
-from converters.ort import PROVIDERS, options
+from converters.ort import session
 
 ROUNDS = 5
 ROUND_S = 0.6
@@ -32,13 +31,6 @@ class Times(NamedTuple):
     def ratio(self, name: str, base: str = "float") -> float:
         """How much faster than the base: the median of the rounds' ratios."""
         return statistics.median(b / a for a, b in zip(self.ms[name], self.ms[base], strict=True))
-
-
-def session(path: Path, *, threads: int = 1, optimised: Path | None = None) -> onnxruntime.InferenceSession:
-    how = options(threads=threads)
-    if optimised:
-        how.optimized_model_filepath = str(optimised)
-    return onnxruntime.InferenceSession(str(path), how, providers=PROVIDERS)
 
 
 def input_name(path: Path) -> str:

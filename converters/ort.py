@@ -49,6 +49,24 @@ def options(*, threads: int, optimise: bool = True) -> onnxruntime.SessionOption
     return made
 
 
+def session(
+    model: Path | bytes, *, threads: int = 1, optimise: bool = True, optimised: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """Load a file, or the bytes of one, as ONNX Runtime itself has it: its errors are not translated.
+
+    Args:
+        model: as protobuf.
+        threads: inside of an operator.
+        optimise: see `options`.
+        optimised: where to write the graph that ONNX Runtime made of it.
+    """
+    how = options(threads=threads, optimise=optimise)
+    if optimised:
+        how.optimized_model_filepath = str(optimised)
+    read = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(read, how, providers=PROVIDERS)
+
+
 def open_plain(file: Path, *, threads: int, optimise: bool) -> OnnxExecutor:
     """Load `file` with or without graph optimisation.
 
@@ -56,9 +74,7 @@ def open_plain(file: Path, *, threads: int, optimise: bool) -> OnnxExecutor:
         SelfTestError: ONNX Runtime does not take it.
     """
     try:
-        session = onnxruntime.InferenceSession(
-            str(file), options(threads=threads, optimise=optimise), providers=PROVIDERS
-        )
+        made = session(file, threads=threads, optimise=optimise)
     except ERRORS as cause:
         raise SelfTestError(f"{file.name}: ONNX Runtime cannot load it: {first_line(cause)}") from cause
-    return OnnxExecutor(session, file.name)
+    return OnnxExecutor(made, file.name)

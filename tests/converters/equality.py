@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-import onnxruntime
 
 from converters.graph.signature import graph_inputs
-from converters.ort import PROVIDERS, options
+from converters.ort import session
 
 Array = npt.NDArray[np.generic]
 Model = onnx.ModelProto | ir.Model
@@ -60,11 +59,9 @@ def _random(rng: np.random.Generator, shape: list[int], dtype: np.dtype[np.gener
 def run_plain(model: Model, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run a graph in ONNX Runtime just as it is written: no graph optimisation."""
     proto = ir.serde.serialize_model(model) if isinstance(model, ir.Model) else model
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), options(threads=1, optimise=False), providers=PROVIDERS
-    )
-    names = [value.name for value in session.get_outputs()]
-    return dict(zip(names, session.run(None, dict(inputs)), strict=True))
+    one = session(proto.SerializeToString(), optimise=False)
+    names = [value.name for value in one.get_outputs()]
+    return dict(zip(names, one.run(None, dict(inputs)), strict=True))
 
 
 def largest_difference(before: Model, after: Model, inputs: Mapping[str, Array]) -> float:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+
+from converters.ort import session
 
 Arrays = dict[str, np.ndarray]
 Draw = Callable[[np.random.Generator, int], Arrays]
@@ -182,15 +183,9 @@ def sure_samples(scores: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]
 
 def run(model: onnx.ModelProto | str | Path, inputs: Arrays) -> list[np.ndarray]:
     """All outputs, sample by sample, in ONNX Runtime; results stacked along the first axis."""
-    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    one = session(model.SerializeToString() if isinstance(model, onnx.ModelProto) else Path(model))
     count = len(next(iter(inputs.values())))
-    rows = [
-        session.run(None, {name: array[index : index + 1] for name, array in inputs.items()}) for index in range(count)
-    ]
+    rows = [one.run(None, {name: array[index : index + 1] for name, array in inputs.items()}) for index in range(count)]
     return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 from onnx import helper, numpy_helper
 
 from converters.calibrate import Statistics, calibrate
 from converters.data.npz import from_arrays
 from converters.graph.canonical import canonicalise
 from converters.importers import import_model
+from converters.ort import session
 from converters.quantize.constraints import Constraints
 from converters.quantize.encodings import Encodings, choose_encodings
 from converters.quantize.plan import Plan, plan
@@ -90,23 +90,15 @@ class Case:
 
 def run(path: Path, x: np.ndarray, *, optimise: bool = True) -> list[np.ndarray]:
     """All outputs, one sample a run."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    if not optimise:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    rows = [session.run(None, {name: x[i : i + 1]}) for i in range(len(x))]
+    one = session(path, optimise=optimise)
+    name = one.get_inputs()[0].name
+    rows = [one.run(None, {name: x[i : i + 1]}) for i in range(len(x))]
     return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 
 def optimised_operators(path: Path, folder: Path) -> list[str]:
     """What ONNX Runtime makes of a file."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.optimized_model_filepath = str(folder / "optimised.onnx")
-    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session(path, optimised=folder / "optimised.onnx")
     return [node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -14,6 +13,7 @@ from converters.calibrate import calibrate, runner
 from converters.data.dataset import Dataset, Subset
 from converters.data.open import open_data
 from converters.graph.signature import read_signature
+from converters.ort import session
 from lepton_edge.bundle.binding import Arrays
 from lepton_edge.errors import DataError, ModelError, UsageError
 from tests.converters import models
@@ -40,10 +40,8 @@ def by_hand(proto: onnx.ModelProto, samples: Sequence[Arrays]) -> dict[str, np.n
     names = [name for node in copy.graph.node for name in node.output if name]
     del copy.graph.output[:]
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    runs = [session.run(names, sample) for sample in samples]
+    one = session(copy.SerializeToString(), optimise=False)
+    runs = [one.run(names, sample) for sample in samples]
     return {name: np.concatenate([run[at].ravel() for run in runs]) for at, name in enumerate(names)}
 
 

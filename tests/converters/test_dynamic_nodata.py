@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from converters.ort import session
 from converters.quantize.nodata import quantize_without_data
 from converters.write.onnx import write_onnx
 
@@ -149,13 +149,7 @@ def feed(made: ir.Model, count: int = 6) -> dict[str, np.ndarray]:
 
 
 def run(file: Path, feeds: dict[str, np.ndarray], *, optimised: Path | None = None) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    if optimised is not None:
-        options.optimized_model_filepath = str(optimised)
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    result: np.ndarray = session.run(None, feeds)[0]
+    result: np.ndarray = session(file, optimised=optimised).run(None, feeds)[0]
     return result
 
 

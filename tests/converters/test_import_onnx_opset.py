@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, checker, defs, helper, numpy_helper, parser
 
 from converters.importers.opset import to_opset
 from converters.importers.raising import ADAPTERS
+from converters.ort import session
 from lepton_edge.errors import ModelError, NotYetSupportedError, UnsupportedOperatorError
 from tests.converters import models
 
@@ -24,11 +24,7 @@ def rng() -> np.random.Generator:
 
 
 def ran(model: onnx.ModelProto, feeds: Weights) -> list[np.ndarray]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)
+    return session(model.SerializeToString()).run(None, feeds)
 
 
 def net(

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from onnx import checker, defs, helper, numpy_helper
 
+from converters.ort import session
 from converters.write.onnx import Written, write_onnx
 from converters.write.rewrites import REWRITES
 from converters.write.runtimes import min_runtime
@@ -20,10 +20,7 @@ from tests.converters.one_node import CASES, Case, build
 
 
 def run(model: bytes | str, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]).run(None, feeds)
+    return session(model if isinstance(model, bytes) else Path(model)).run(None, feeds)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from converters.ort import session
 from converters.write.float16 import to_float16
 from converters.write.onnx import write_onnx
 
@@ -81,11 +81,8 @@ def test_the_file_is_half_and_computes_the_same(tmp_path: Path) -> None:
     write_onnx(to_float16(model), tmp_path / "half.onnx")
     assert (tmp_path / "half.onnx").stat().st_size < 0.51 * (tmp_path / "float.onnx").stat().st_size
     x = RNG.standard_normal((8, 256)).astype(np.float32)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.optimized_model_filepath = str(tmp_path / "folded.onnx")
     one, two = (
-        onnxruntime.InferenceSession(str(tmp_path / name), options).run(None, {"x": x})[0]
+        session(tmp_path / name, optimised=tmp_path / "folded.onnx").run(None, {"x": x})[0]
         for name in ("float.onnx", "half.onnx")
     )
     assert two.dtype == np.float32

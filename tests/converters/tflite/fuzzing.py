@@ -18,6 +18,7 @@ from converters.data.npz import from_arrays
 from converters.graph.canonical import canonicalise
 from converters.importers import import_model
 from converters.measure.teacher import BUILTIN, XNNPACK, Taught, teacher_force
+from converters.ort import session
 from converters.quantize.compiler import Compiler, activations
 from converters.quantize.constraints import RULES, Constraints
 from converters.quantize.cost import Edges, Line, OperatorCost
@@ -81,13 +82,7 @@ _WAYS: list[tuple[str, dict[str, int]]] = [
 
 
 def reference(model: onnx.ModelProto | Path, *, optimise: bool = True) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    if not optimise:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    read = str(model) if isinstance(model, Path) else model.SerializeToString()
-    return onnxruntime.InferenceSession(read, options, providers=["CPUExecutionProvider"])
+    return session(model if isinstance(model, Path) else model.SerializeToString(), optimise=optimise)
 
 
 def fuzz_float(seed: int, folder: Path) -> list[Differs]:

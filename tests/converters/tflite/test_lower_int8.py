@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from converters.ort import session
 from converters.tflite.parse import read_file
 from converters.write.tflite import write_tflite
 from tests.converters.tflite.one_node import KERNELS, Array, litert
@@ -105,10 +105,7 @@ def test_int8_kernels_are_within_one_step_of_onnx_runtime(case: Case, tmp_path: 
     write_tflite(ir.serde.deserialize_model(model), path)
     found = [operator.code for operator in read_file(path).main.operators]
     assert found.count("DEQUANTIZE") == case.outputs, f"a step between is float: {found}"
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    want = session.run(None, feeds)
+    want = session(model.SerializeToString(), optimise=False).run(None, feeds)
     for kernels in KERNELS:
         got = litert(path, feeds, kernels)
         for entry, value in zip(model.graph.output, want, strict=True):

@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from onnx import helper, numpy_helper, shape_inference
 
 from converters.graph.canonical import canonicalise
+from converters.ort import session
 from converters.write.tflite import write_tflite
 from lepton_edge.errors import UnsupportedOperatorError
 
@@ -70,11 +71,7 @@ def model_of(case: Case) -> onnx.ModelProto:
 
 
 def wanted(model: onnx.ModelProto, fed: Arrays) -> list[np.ndarray]:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(model.SerializeToString(), options).run(None, dict(fed))
+    return session(model.SerializeToString(), optimise=False).run(None, dict(fed))
 
 
 def run(path: Path, fed: Arrays, kernels: OpResolverType) -> tuple[list[np.ndarray], list[str]]:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
 
 from converters.graph.canonical import canonicalise
 from converters.importers import import_model
 from converters.importers.keras import is_keras
 from converters.model import Model
-from converters.ort import PROVIDERS, options
+from converters.ort import session
 from converters.pack import Card
 from converters.write.tflite import to_tflite
 from tests.converters.tflite.zoo.case import Array, Case
@@ -42,9 +41,7 @@ def float_check(model: Model, case: Case) -> float:
 
     Raises AssertionError where names, types or shapes differ from the graph's.
     """
-    session = onnxruntime.InferenceSession(
-        model.source.to_bytes(), options(threads=1, optimise=False), providers=PROVIDERS
-    )
+    reference = session(model.source.to_bytes(), optimise=False)
     names = [spec.name for spec in model.signature.inputs]
     is_open = isinstance(model.signature.inputs[0].shape[0], str)
     with tempfile.TemporaryDirectory() as folder:
@@ -56,8 +53,8 @@ def float_check(model: Model, case: Case) -> float:
                 array.astype(one.dtype)
                 for one, array in zip(model.signature.inputs, case.samples(batch, seed=batch), strict=True)
             ]
-            want = session.run(None, dict(zip(names, arrays, strict=True)))
-            worst = max(worst, _gap(interpreter, names, arrays, [one.name for one in session.get_outputs()], want))
+            want = reference.run(None, dict(zip(names, arrays, strict=True)))
+            worst = max(worst, _gap(interpreter, names, arrays, [one.name for one in reference.get_outputs()], want))
     return worst
 
 
