@@ -110,7 +110,8 @@ def _loaded(path: Path, config: Mapping[str, object]) -> object:
     except Exception as cause:  # Keras raises whatever the damage leads to
         raise ModelError(
             f"{path}: Keras {keras.__version__} cannot load it: {type(cause).__name__}: {first_line(cause)}: save the "
-            "whole model again, or pass it as package.module:function that returns the model"
+            "whole model again (as .h5 where it came as .keras: model.save('model.h5')), or pass it as "
+            "package.module:function that returns the model"
         ) from cause
 
 

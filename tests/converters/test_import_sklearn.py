@@ -69,6 +69,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor  # noqa: E402
 from sklearn.pipeline import make_pipeline, make_union  # noqa: E402
 from sklearn.preprocessing import (  # noqa: E402
     Binarizer,
+    KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
     Normalizer,
@@ -159,6 +160,8 @@ PLAIN: Mapping[str, tuple[Callable[[], BaseEstimator], np.ndarray]] = {
     ),
     "one against the rest": (lambda: OneVsRestClassifier(scaled(LogisticRegression())), NAMES),
     "calibrated": (lambda: scaled(CalibratedClassifierCV(LinearSVC(), cv=2)), CLASSES),
+    "calibrated pipeline": (lambda: CalibratedClassifierCV(scaled(LinearSVC()), cv=2), CLASSES),
+    "bins": (lambda: make_pipeline(KBinsDiscretizer(4), LogisticRegression()), CLASSES),
     "a vote": (
         lambda: VotingClassifier([("a", scaled(LogisticRegression())), ("b", GaussianNB())], voting="soft"), NAMES
     ),

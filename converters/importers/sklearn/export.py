@@ -4,6 +4,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -59,9 +60,8 @@ def _choices(estimator: Any) -> Sequence[Mapping[str, bool]]:
 def _converted(estimator: Any, features: int, options: Mapping[str, bool]) -> onnx.ModelProto:
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
-    from sklearn.svm import LinearSVC
 
-    with quiet():
+    with quiet(), _with_plain_scores():
         made: onnx.ModelProto = convert_sklearn(
             estimator,
             name="estimator",
@@ -69,7 +69,6 @@ def _converted(estimator: Any, features: int, options: Mapping[str, bool]) -> on
             options={id(part): dict(options) for part in _chain(estimator)} if options else None,
             target_opset={"": _OPSET, "ai.onnx.ml": _ML_OPSET},
             custom_conversion_functions={**hist.converters(), **neighbours.converters()},
-            custom_parsers={LinearSVC: _parse_linear_svc},
         )
     return made
 
@@ -83,15 +82,22 @@ def _chain(estimator: Any) -> Iterator[Any]:
         yield from _chain(estimator.best_estimator_)
 
 
-def _parse_linear_svc(scope: Any, model: Any, inputs: list[Any], custom_parsers: object = None) -> list[Any]:  # noqa: ARG001 - its form is skl2onnx's
-    """skl2onnx's own asks behind a pipeline for an option that its LinearSVC does not take."""
-    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
+@contextmanager
+def _with_plain_scores() -> Iterator[None]:
+    """Within it skl2onnx's LinearSVC takes the option that pipelines set for each classifier in them.
 
-    operator = scope.declare_local_operator("SklearnLinearSVC", model)
-    operator.inputs = inputs
-    operator.outputs.append(scope.declare_local_variable("label", Int64TensorType()))
-    operator.outputs.append(scope.declare_local_variable("probabilities", FloatTensorType()))
-    return list(operator.outputs)
+    Its table of options leaves it out, and pipelines, calibrated ones too, fail on it.
+    """
+    from skl2onnx.common._registration import get_converter
+
+    options = get_converter("SklearnLinearSVC").get_allowed_options()
+    added = {"zipmap": [True, False, "columns"]} if "zipmap" not in options else {}
+    options.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del options[name]
 
 
 def _unsupported(estimator: Any, cause: Exception, where: str) -> UnsupportedOperatorError:
