@@ -11,6 +11,7 @@ import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import defs, helper
 
+from converters.graph.operators import node_label
 from converters.importers.functions import call_key, check_calls, instantiate, local_functions
 from converters.importers.lowering import STANDARD, is_standard, is_withdrawn, lowered, misfit, schema_body, schema_of
 from converters.importers.raising import ADAPTERS
@@ -68,9 +69,11 @@ def _checked_version(model: onnx.ModelProto, where: str) -> int:
     versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD]
     version = max(versions, default=1)
     if version < OLDEST:
+        first = model.graph.node[0] if model.graph.node else onnx.NodeProto()
         raise NotYetSupportedError(
-            f"not yet: {where}: opset {version}: the oldest that is read is {OLDEST}: "
-            "export the model again, or raise it with onnx.version_converter"
+            f"not yet: {where}: opset {version}: the oldest that is read is {OLDEST} (its first node is "
+            f"{node_label(first)!r}, a {first.op_type}): export the model again, or raise it with "
+            "onnx.version_converter"
         )
     if version > defs.onnx_opset_version():
         raise NotYetSupportedError(

@@ -119,7 +119,7 @@ def changed(
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str] | None = None,
     drop: Sequence[str] = (),
-    **attributes: float | str,
+    **attributes: float | str | Sequence[int],
 ) -> onnx.NodeProto:
     """A copy of a node with other inputs, outputs or attributes; trailing empty inputs go."""
     copy = onnx.NodeProto()

@@ -120,3 +120,8 @@ def plain(node: onnx.NodeProto, _: Context) -> list[onnx.NodeProto] | None:
     made = changed(node)
     made.domain = ""
     return [made]
+
+
+def mean_variance(node: onnx.NodeProto, _: Context) -> list[onnx.NodeProto] | None:
+    """The axes written on the node where it relies on the default: ONNX's checker knows no default in a function."""
+    return [changed(node, axes=[0, 2, 3])] if attribute(node, "axes") is None else None

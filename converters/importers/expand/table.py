@@ -23,6 +23,7 @@ _STANDARD: Mapping[str, Expand] = {
     "ConvInteger": sums.conv_integer,
     "DynamicQuantizeLinear": sums.dynamic_quantize,
     "MatMulInteger": sums.matmul_integer,
+    "MeanVarianceNormalization": layers.mean_variance,
     "QLinearConv": quantised.conv,
     "QLinearMatMul": quantised.matmul,
 }

@@ -132,6 +132,14 @@ class Lowering:
         self.emit("RESHAPE", [value], [made], rule=Reshaped())
         return made
 
+    def copy(self, value: Value, output: Value) -> Value:
+        """Write a value as it is; RESHAPE finds out one open size alone."""
+        if sum(isinstance(size, str) for size in output.shape) < 2:
+            return self.reshape(value, output.shape, output)
+        ends = [self.constant(np.full(value.rank, number, np.int32)) for number in (0, -1)]
+        self.emit("SLICE", [value, *ends], [output])
+        return output
+
     def transpose(self, value: Value, order: Order, output: Value | None = None) -> Value:
         """Give axes another order; costs nothing by itself. A scale per channel goes with its axis."""
         made = output or self.like(value, [value.shape[axis] for axis in order])

@@ -40,7 +40,7 @@ def cast(low: Lowering, value: Value, dtype: DType, output: Value | None = None)
     if value.constant and output is None:
         return value if value.dtype == dtype else low.constant(value.array().astype(np.dtype(dtype)), what=value.name)
     if value.dtype == dtype:
-        return value if output is None else low.reshape(value, value.shape, output)
+        return value if output is None else low.copy(value, output)
     if "uint64" in {value.dtype, dtype}:
         low.refuse("TFLite cannot cast uint64")
     made = output or low.like(value, dtype=dtype)
@@ -124,7 +124,7 @@ def fill(low: Lowering, array: npt.ArrayLike, output: Value) -> None:
 
 def same(low: Lowering, value: Value, output: Value) -> None:
     """Write a value as it is."""
-    low.reshape(value, output.shape, output)
+    low.copy(value, output)
 
 
 def static(low: Lowering, value: Value, what: str) -> tuple[int, ...]:

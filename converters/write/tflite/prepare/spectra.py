@@ -64,7 +64,7 @@ def matrix(one: Transform) -> Matrix:
         made = made[..., :1] * twice[:, None, None, None]
     if one.inverse:
         made = made / one.length
-    return np.nan_to_num(made).reshape(one.given * one.parts, -1)
+    return np.asarray(np.nan_to_num(made).reshape(one.given * one.parts, -1), np.float64)
 
 
 def is_transform(node: ir.Node) -> bool:
