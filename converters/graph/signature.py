@@ -64,7 +64,10 @@ def graph_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 
 
 def fix_shapes(model: onnx.ModelProto, shapes: Shapes, *, where: str) -> bool:
-    """Write the sizes that the user gave into the graph's inputs, in place; a symbolic batch stays symbolic.
+    """Write the sizes that the user gave into the graph's inputs, in place.
+
+    An open first axis that is given as 1 stays open: it is the batch. Any other size is meant, as of a net that takes
+    time first.
 
     Returns:
         Whether anything changed.
@@ -96,7 +99,7 @@ def _fix_shape(value: onnx.ValueInfoProto, shape: Sequence[int | str]) -> bool:
         if dim.HasField("dim_value") and dim.dim_value > 0:
             if dim.dim_value != size and axis:
                 raise UsageError(f"--shape {value.name}: axis {axis} is {dim.dim_value} in the file, not {size}")
-        elif axis:
+        elif axis or size > 1:
             dim.dim_value = size
             changed = True
     return changed

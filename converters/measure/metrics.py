@@ -224,7 +224,7 @@ def find_metric(
         UsageError: an unknown name, or none where the data do not say which.
         DataError: the metric needs other labels than the data carry, or a function cannot be imported.
     """
-    name = name or _default(targets, signature)
+    asked, name = name, name or _default(targets, signature)
     if ":" in name:
         return user_metric(name)
     if name != "cer" and name not in METRICS:
@@ -239,7 +239,9 @@ def find_metric(
             " (without y: agreement or cosine)"
         )
     if name == "cer" and not labels:
-        raise UsageError("metric cer needs --labels: the characters by class index, one a line")
+        said = "metric cer needs" if asked else "y holds texts, which need"
+        names = "" if asked else "the class names by index where they are classes, else "
+        raise UsageError(f"{said} --labels: {names}the characters by class index, one a line")
     return metric
 
 

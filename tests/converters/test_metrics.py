@@ -198,6 +198,7 @@ NOT_FOUND: dict[str, tuple[str | None, str, type[LeptonError], str]] = {
     "needs texts": ("cer", "classes", DataError, "needs texts"),
     "numbers without a metric": (None, "values", UsageError, "--metric mse --budget"),
     "characters unknown": ("cer", "texts", UsageError, "needs --labels"),
+    "classes or characters": (None, "texts", UsageError, "y holds texts, which need --labels: the class names"),
     "an absent function": ("absent_module:f", "none", DataError, "cannot be imported"),
 }
 

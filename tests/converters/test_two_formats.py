@@ -198,6 +198,17 @@ def test_a_variant_of_a_float_model_must_be_its_own(conv_onnx: Path, tmp_path: P
     assert not (tmp_path / "y.tflite").exists()
 
 
+def test_a_first_axis_of_a_given_size_is_fixed_and_one_of_1_is_the_batch(tmp_path: Path) -> None:
+    net = models.conv_net()
+    assert le.load_model(net, shapes={"x": [1, 3, 8, 8]}).signature.inputs[0].shape == ["batch", 3, 8, 8]
+    model = le.load_model(net, shapes={"x": [6, 3, 8, 8]})
+    assert model.signature.inputs[0].shape == [6, 3, 8, 8]
+    again = le.load_model(model.save(tmp_path / "six.tflite"))
+    assert again.signature.inputs[0].shape == [6, 3, 8, 8]
+    x = models.samples(6)["x"]
+    np.testing.assert_allclose(again.predict(x), le.load_model(net).predict(x), rtol=1e-4, atol=1e-5)
+
+
 def test_save_names_an_operator_of_the_model(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOperatorError, match="Det"):
         le.load_model(unlowered_net()).save(tmp_path / "m.tflite")
