@@ -294,7 +294,10 @@ def test_a_file_for_tflites_own_kernels_is_proven_timed_and_served_by_them(
     request = Request(model=conv_onnx, out=out, data=data["x"], budget=100.0, formats=("tflite",), keep_all=True)
     outcome = convert(request)
     name = "int8-tflite-builtin"
-    assert {provider for file, provider in asked if file == name} == {"builtin"}
+    # XNNPACK may be asked for by name, to see how far apart the two are; never by default.
+    used = [provider for file, provider in asked if file == name]
+    assert "builtin" in used
+    assert None not in used
     assert None in {provider for file, provider in asked if file == "int8-tflite"}
     (timed,) = next(one for one in outcome.variants if one.name == name).latency
     assert timed.provider == "builtin"
