@@ -21,10 +21,10 @@ from lepton_edge.errors import ModelError
 _MAX_JSON = 256 * 1024 * 1024
 _MAX_DEPTH = 200
 _TARGET = re.compile(
-    r"torch\.ops\.(aten|prims|higher_order|quantized_decomposed|torchvision)\.[A-Za-z0-9][\w.]*"
+    r"torch\.ops\.(aten|prims|higher_order|quantized_decomposed|torchvision)\.([A-Za-z0-9][\w.]*|_[a-z]\w*\.[a-z]\w*)"
     r"|torch\.sym_[a-z_]+|_operator\.[a-z_]+|math\.[a-z0-9_]+"
 )
-_FORBIDDEN = ("__", "from_file", "methodcaller", "attrgetter", "setitem", "delitem", "call")
+_FORBIDDEN = ("__", "_dir.", "from_file", "methodcaller", "attrgetter", "setitem", "delitem", "call")
 _WORDS = frozenset({
     "FloorDiv", "ModularIndexing", "Where", "PythonMod", "Mod", "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv",
     "LShift", "RShift", "PowByNatural", "FloatPow", "FloatTrueDiv", "IntTrueDiv", "TruncToFloat", "TruncToInt",
@@ -41,6 +41,7 @@ _QUOTED = re.compile(r"'[\w.+\-]*'")
 _GUARD = re.compile(r"[\w\s+\-*/%(),<>=!&|.\[\]:]*")
 _GUARD_WORDS = _WORDS | {
     "L", "size", "stride", "dim", "storage_offset", "shape", "ndim", "and", "or", "not", "is", "None", "len",
+    "math", "trunc", "ceil", "torch", "sym_float", "sym_int",
 }  # fmt: skip
 _NAME_KEYS = {"name", "forward_arg_names"}
 """These end in the text of a generated function."""

@@ -146,7 +146,7 @@ def test_attention_keeps_known_shapes_with_an_open_batch() -> None:
 UNUSUAL = {
     "sequences": Case(
         "(float[N,4] x) => (float[M,4] y) { s = SequenceConstruct(x, x) y = ConcatFromSequence<axis=0>(s) }",
-        (), {"SequenceConstruct": 1, "ConcatFromSequence": 1}),
+        (), {"Concat": 1}),
     "an optional": Case(
         "(float[N,4] x) => (bool y) { o = Optional(x) y = OptionalHasElement(o) }",
         (), {"Optional": 1, "OptionalHasElement": 1}),
@@ -176,7 +176,8 @@ UNUSUAL = {
     "dynamic quantisation": Case(
         "(float[N,2,4,4] x) => (float[N,2,4,4] y) { a, s, z = DynamicQuantizeLinear(x) b = ConvInteger(a, w, z) "
         "c = Cast<to=1>(b) y = Mul(c, s) }", (),
-        {"DynamicQuantizeLinear": 1, "ConvInteger": 1, "Cast": 1, "Mul": 1}, {"w": np.ones((2, 2, 1, 1), np.int8)}),
+        {"ReduceMin": 1, "ReduceMax": 1, "Clip": 2, "Relu": 1, "Sub": 3, "Mul": 2, "Equal": 1, "Where": 1, "Div": 1,
+         "Round": 1, "Cast": 3, "QuantizeLinear": 1, "Conv": 1}, {"w": np.ones((2, 2, 1, 1), np.int8)}),
 }  # fmt: skip
 
 
@@ -185,11 +186,11 @@ def test_unusual_graph_survives_all_passes(case: Case) -> None:
     run(Case(case.text, tuple(BY_NAME), case.left, case.weights, case.opset, case.sizes))
 
 
-def test_operators_of_other_domains_stay() -> None:
-    source = graph("(float[N,4] x) => (float[N,4] y) { a = com.microsoft.QuickGelu<alpha=1.7>(x) y = Relu(a) }")
+def test_unknown_operators_of_other_domains_stay() -> None:
+    source = graph("(float[N,4,4] x) => (float[N,4,4] y) { a = com.microsoft.Inverse(x) y = Relu(a) }")
     source.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     made = canonicalise(source, where="net")
-    assert counts(made) == {"QuickGelu": 1, "Relu": 1}
+    assert counts(made) == {"Inverse": 1, "Relu": 1}
     assert largest_difference(source, made, random_inputs(source, 0)) == 0
 
 

@@ -260,9 +260,26 @@ def remove_dead(graph: ir.Graph) -> bool:
     changed = False
     for node in reversed(graph):
         if all(not output.uses() and not output.is_graph_output() for output in node.outputs):
+            _let_go(node)
             graph.remove(node, safe=True)
             changed = True
     return remove_unread(graph) or changed
+
+
+def _let_go(node: ir.Node) -> None:
+    """Let the nodes of a removed node's bodies read nothing: what they alone read is dead too."""
+    if has_bodies(node):
+        for item in node.attributes.values():
+            for body in item.as_graphs() if item.type == ir.AttributeType.GRAPHS else ():
+                _empty(body)
+            if item.type == ir.AttributeType.GRAPH:
+                _empty(item.as_graph())
+
+
+def _empty(body: ir.Graph) -> None:
+    for inner in body.all_nodes():
+        for index in range(len(inner.inputs)):
+            inner.replace_input_with(index, None)
 
 
 def settled(graph: ir.Graph, *, changed: bool) -> bool:

@@ -4,9 +4,11 @@ onnx infers one operator at a time (microseconds), so weights are never serialis
 Resize get rules of their own, because onnx gives up where an axis is symbolic.
 """
 
+from collections.abc import Sequence
+
 import onnx
 import onnx_ir as ir
-from onnx import defs, shape_inference
+from onnx import checker, defs, shape_inference
 
 from converters.graph.canonical.edit import (
     attribute_int,
@@ -49,7 +51,7 @@ def infer_node(node: ir.Node, opset: int) -> None:
         found = shape_inference.infer_node_outputs(
             schema, ir.serde.serialize_node(node), types, data, opset_imports=[onnx.helper.make_opsetid("", opset)]
         )
-    except (shape_inference.InferenceError, RuntimeError, ValueError):
+    except (shape_inference.InferenceError, checker.ValidationError, RuntimeError, ValueError):
         found = {}
     for output in node.outputs:
         if output.name in found:
@@ -91,10 +93,11 @@ def _merge(value: ir.Value, found: onnx.TypeProto) -> None:
     if old is None or len(old) != len(shape):
         value.shape = shape
         return
-    value.shape = ir.Shape([_better(new, known) for new, known in zip(shape, old, strict=True)])
+    value.shape = ir.Shape([better(new, known) for new, known in zip(shape, old, strict=True)])
 
 
-def _better(new: Dim, known: Dim) -> Dim:
+def better(new: Dim, known: Dim) -> Dim:
+    """A size as inferred, or as known before where that says more: a number, else a name."""
     if isinstance(new, int):
         return new
     return new if new.value and not isinstance(known, int) else known
@@ -125,7 +128,7 @@ def _resize(node: ir.Node) -> None:
     out.shape = ir.Shape(dims)
 
 
-def reshaped(source: tuple[Dim, ...], target: list[int], *, keep_zero: bool = False) -> list[Dim] | None:
+def reshaped(source: tuple[Dim, ...], target: Sequence[Dim], *, keep_zero: bool = False) -> list[Dim] | None:
     """What `Reshape` makes of a shape; None where the rule does not decide it.
 
     Each -1 is the product of what is left of the source, where that is a whole multiple of at most one symbol.

@@ -8,7 +8,7 @@ from onnx import checker
 from onnx_ir.passes.common import ShapeInferencePass
 
 from converters.graph.canonical.edit import has_bodies, wrap
-from converters.graph.canonical.infer import infer
+from converters.graph.canonical.infer import better, infer
 from converters.graph.canonical.names import name_all
 from converters.graph.canonical.table import run_passes
 from converters.graph.canonical.weights import with_weights, without_weights
@@ -48,9 +48,17 @@ def canonicalise(model: onnx.ModelProto, *, where: str) -> ir.Model:
     run_passes(made)
     name_all(made)
     for value, border in zip(made.graph.outputs, borders, strict=True):
-        value.type, value.shape = border.type or value.type, border.shape or value.shape
+        value.type, value.shape = border.type or value.type, _known_best(value.shape, border.shape)
     check(made, where=where)
     return made
+
+
+def _known_best(found: ir.Shape | None, declared: ir.Shape | None) -> ir.Shape | None:
+    """An output's declared shape, with what is known by now of the axes that it leaves open."""
+    if found is None or declared is None or len(found) != len(declared):
+        return declared or found
+    pairs = zip(found.dims, declared.dims, strict=True)
+    return ir.Shape([size if isinstance(size, int) else better(known, size) for known, size in pairs])
 
 
 def load(model: onnx.ModelProto, *, where: str) -> ir.Model:

@@ -19,7 +19,8 @@ from converters.graph.canonical.edit import (
     settled,
     stem_of,
 )
-from converters.graph.shapes import Dim, dims_equal, factors, multiple
+from converters.graph.canonical.infer import reshaped
+from converters.graph.shapes import Dim, dims_equal, factors, multiple, static_shape
 
 _LONGEST = 64
 
@@ -74,7 +75,7 @@ def _fix_targets(model: ir.Model, rows: Rows) -> bool:
         if node.op_type == "Expand":
             same = source.shape is not None and dims_equal(source.shape.dims, row.entries)
             changed |= same and bypass(node.outputs[0], source)
-            _describe_expand(node.outputs[0], source, row)
+            changed |= _describe_expand(node.outputs[0], source, row)
             continue
         fixed = _target(row.entries, source)
         if fixed is not None and attribute_int(node, "allowzero", 0) == 0:
@@ -117,10 +118,13 @@ def _scale(size: Dim, wanted: Dim) -> np.float32 | None:
     return scale if int(np.float32(size) * scale) == int(size * float(scale)) == wanted else None
 
 
-def _describe_expand(output: ir.Value, source: ir.Value, row: Row) -> None:
-    """Broadcast the shapes, where it is certain: a size beside 1 wins, and so does one that equals its partner."""
+def _describe_expand(output: ir.Value, source: ir.Value, row: Row) -> bool:
+    """Broadcast the shapes, where it is certain: a size beside 1 wins, and so does one that equals its partner.
+
+    Returns whether the output had another shape.
+    """
     if source.shape is None:
-        return
+        return False
     rank = max(len(source.shape), len(row.entries))
     first = (1,) * (rank - len(source.shape)) + tuple(source.shape.dims)
     second = (1,) * (rank - len(row.entries)) + row.entries
@@ -130,12 +134,14 @@ def _describe_expand(output: ir.Value, source: ir.Value, row: Row) -> None:
             dims.append(other)
         else:
             dims.append(one if other == 1 or isinstance(one, int) else ir.SymbolicDim(None))
-    output.shape = ir.Shape(dims)
+    before, output.shape = output.shape, ir.Shape(dims)
+    return before != output.shape
 
 
 def _target(entries: tuple[Dim, ...], source: ir.Value) -> list[int] | None:
     """The entries with 0 for open axes that stay where they are, and one -1."""
     dims: tuple[Dim, ...] = () if source.shape is None else source.shape.dims
+    entries = _rest_found(entries, dims)
     fixed: list[int | None] = [entry if isinstance(entry, int) and entry >= 0 else None for entry in entries]
     if fixed.count(None) > 1:
         for axis, entry in enumerate(entries):
@@ -144,6 +150,16 @@ def _target(entries: tuple[Dim, ...], source: ir.Value) -> list[int] | None:
     if fixed.count(None) > 1:
         return None
     return [-1 if entry is None else entry for entry in fixed]
+
+
+def _rest_found(entries: tuple[Dim, ...], dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """The entries with -1 as a number beside open ones, where what they leave of the source is one."""
+    if entries.count(-1) != 1 or all(isinstance(entry, int) for entry in entries):
+        return entries
+    found = reshaped(dims, entries) or []
+    rest = [size for entry, size in zip(entries, found, strict=False) if entry == -1]
+    number = rest[0] if rest else None
+    return tuple(number if entry == -1 and isinstance(number, int) else entry for entry in entries)
 
 
 def _row(node: ir.Node, rows: Rows) -> Row | None:
@@ -166,6 +182,13 @@ def _shape(node: ir.Node, _rows: Rows) -> Row | None:
     start = attribute_int(node, "start", 0)
     end = attribute_int(node, "end", len(source.shape))
     return Row(tuple(source.shape.dims[start:end]), is_scalar=False)
+
+
+def _size(node: ir.Node, _rows: Rows) -> Row | None:
+    """The number of elements, where every size is a number."""
+    source = node.inputs[0]
+    sizes = None if source is None else static_shape(source)
+    return None if sizes is None else Row((int(np.prod(sizes, dtype=np.int64)),), is_scalar=True)
 
 
 def _gather(node: ir.Node, rows: Rows) -> Row | None:
@@ -289,6 +312,7 @@ def _where(node: ir.Node, rows: Rows) -> Row | None:
 
 _RULES: dict[str, Callable[[ir.Node, Rows], Row | None]] = {
     "Shape": _shape,
+    "Size": _size,
     "Gather": _gather,
     "Slice": _slice,
     "Concat": _concat,

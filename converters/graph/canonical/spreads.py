@@ -1,4 +1,4 @@
-"""Constants that an Expand spreads over the batch: class tokens, and ids that are all alike."""
+"""What an Expand spreads: gates and norms over what they scale, class tokens and ids over the batch."""
 
 from collections.abc import Sequence
 
@@ -25,10 +25,10 @@ _LARGEST = 1 << 20
 
 
 def drop_spreads(model: ir.Model) -> bool:
-    """Let an elementwise operator spread a constant itself, where its other operand has the shape for that.
+    """Let an elementwise operator spread an operand itself, where its other operand has the shape for that.
 
-    Requires: shapes. Ensures: no such operator reads an Expand of a constant, or rows of a constant table picked by an
-    Expand of one index, whose axes are all in the other operand.
+    Requires: shapes. Ensures: no such operator reads an Expand, or rows of a constant table picked by an Expand of one
+    index, whose axes are all in the other operand.
     """
     changed = False
     for node in nodes_of(model, *BINARY):
@@ -44,9 +44,9 @@ def drop_spreads(model: ir.Model) -> bool:
 
 
 def _source(graph: ir.Graph, value: ir.Value, node: ir.Node) -> ir.Value | None:
-    """The constant that is spread; computed where it is one row of a table."""
+    """What is spread; a constant made here where it is one row of a table."""
     spread = producer(value, "Expand")
-    if spread is not None and constant(spread.inputs[0]) is not None:
+    if spread is not None:
         return spread.inputs[0]
     pick = producer(value, "Gather")
     table = constant(pick.inputs[0]) if pick is not None and attribute_int(pick, "axis", 0) == 0 else None

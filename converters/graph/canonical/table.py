@@ -20,6 +20,7 @@ from converters.graph.canonical.pieces import take_pieces_first
 from converters.graph.canonical.products import absorb_flattened_transpose, einsum_to_matmul
 from converters.graph.canonical.recurrent import drop_zero_states
 from converters.graph.canonical.reshapes import merge_views, remove_no_ops, transpose_to_reshape
+from converters.graph.canonical.sequences import unpack_sequences
 from converters.graph.canonical.shuffles import pixel_shuffle, spatial_mean
 from converters.graph.canonical.sizes import fold_sizes
 from converters.graph.canonical.spreads import drop_spreads, pad_for_constants
@@ -54,6 +55,7 @@ PASSES = _named(
     fold_constants,
     inline_ifs,
     unroll_loops,
+    unpack_sequences,
     remove_identities,
     constants_right,
     remove_neutral,

@@ -35,7 +35,7 @@ class Steps:
         """Likewise of one float32."""
         return self.constant(np.asarray(value, np.float32), name)
 
-    def do(self, op_type: str, *inputs: str, to: str = "", **attributes: int | float | str | Sequence[int]) -> str:
+    def do(self, op_type: str, *inputs: str, to: str = "", **attributes: float | str | Sequence[int]) -> str:
         """Append a node; the name of its output, which is `to` where given."""
         output = to or self._context.names.fresh(f"{self._prefix}/{op_type}")
         node = helper.make_node(op_type, list(inputs), [output])
