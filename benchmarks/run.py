@@ -56,6 +56,7 @@ TABLES = {
     "tflite-accuracy": Table("Accuracy of both formats, reference int8 files beside", "tflite_accuracy", 1800),
     "reader": Table("TFLite files that others made, read and written again", "reader", 900),
     "fuzz": Table("Random nets as TFLite, layouts against brute force", "fuzz_tflite", 1800),
+    "old-runtime": Table("Files for tflite-runtime 2.14, each loaded and run there", "old_runtime", 1800),
     "hostile": Table("Hostile graphs, and how quantize_static fares on them", "hostile", 1200),
     "nodata": Table("Without data", "nodata", 600),
     "memory": Table("Memory and time of convert", "memory", 1800),

@@ -76,7 +76,7 @@ def pack(
     kept = ranked(judged)
     floats = next(one for one in judged if one.artifact.is_source)
     twins = find_twins(kept)
-    outputs = {one.name: one.proof.outputs for one in kept} | {twin.name: twin.of.proof.outputs for twin in twins}
+    outputs = {one.name: one.proof.outputs for one in kept} | {twin.name: twin.proof.outputs for twin in twins}
     golden = Golden(inputs, floats.proof.outputs, outputs)
     variants = [to_variant(one, source.signature, evaluation, rank=rank) for rank, one in enumerate(kept)]
     variants += [twin.variant(source.signature, evaluation, rank=kept.index(twin.of)) for twin in twins]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from converters.golden import Proof
 from converters.host import stand_in
 from converters.judged import Judged, to_outcome, to_variant
 from converters.measure.accuracy import Evaluation
@@ -30,6 +31,11 @@ class Twin(NamedTuple):
     def name(self) -> str:
         return f"{self.of.name}{SUFFIX}"
 
+    @property
+    def proof(self) -> Proof:
+        """What its devices must repeat: the older runtime has XNNPACK for float alone."""
+        return self.of.proof.builtin or self.of.proof
+
     def variant(self, signature: ModelSignature, evaluation: Evaluation | None, *, rank: int) -> Variant:
         """The manifest's entry; rank: of the variant that it is a twin of."""
         made = to_variant(self.of, signature, evaluation, rank=rank)
@@ -48,6 +54,7 @@ class Twin(NamedTuple):
             "latency": [],
             "speed": "unmeasured",
             "judged_with": judged_with,
+            "tolerance": self.proof.tolerance,
         }
 
 

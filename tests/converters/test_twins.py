@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 import lepton_edge as le
+from converters.convert import convert
+from converters.request import Request
 from device_agent.core.choice import Device, candidates
 from lepton_edge.bundle import Bundle
+from lepton_edge.bundle.golden import distance
+from lepton_edge.runtimes import open_session
+from lepton_edge.runtimes._tflite import BUILTIN, XNNPACK
 from lepton_edge.wire.goal import Limits
 from tests.converters.quantised import conv, net, square
 
@@ -52,3 +58,23 @@ def test_golden_outputs_are_there_for_each_twin(bundle: Bundle, tmp_path: Path) 
             own = golden.expected(variant.name)
             twin = golden.expected(variant.name.removesuffix("-2.14"))
             assert all(np.array_equal(own[name], twin[name]) for name in twin)
+
+
+def test_a_twin_is_proven_on_the_kernels_of_its_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where XNNPACK and TFLite's own kernels differ by more than one test allows for both."""
+    monkeypatch.setattr("converters.golden.LIMIT", 1e-12)
+    path = tmp_path / "net.lep"
+    samples = np.random.default_rng(0).standard_normal((24, 8, 10, 10)).astype(np.float32)
+    model = net([conv("x", "a"), conv("a", "b"), conv("b", "y")], {"w": square()})
+    convert(Request(model=model, out=path, data=samples, budget=100, keep_all=True, benchmark=False))
+    made = Bundle.open(path)
+    golden, signature = made.golden(), made.manifest.signature
+    (tmp_path / "net.tflite").write_bytes(made.read("int8-tflite.tflite"))
+    given = {}
+    for kernels in (XNNPACK, BUILTIN):
+        one = msgspec.structs.replace(made.manifest.variant("int8-tflite"), provider=kernels)
+        session = open_session(tmp_path / "net.tflite", signature, one)
+        given[kernels] = session.run_samples(golden.inputs)
+    assert distance(given[BUILTIN], given[XNNPACK]) > 0, "the two must differ for this to show anything"
+    assert distance(golden.expected("int8-tflite"), given[XNNPACK]) == 0
+    assert distance(golden.expected("int8-tflite-2.14"), given[BUILTIN]) == 0
