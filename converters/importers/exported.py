@@ -85,7 +85,8 @@ def _exported(given: Traceable, shapes: Shapes, *, open_batch: bool | None) -> S
     _check_open(given, source, open_batch=bool(open_batch))
     signature = _laid_out(source.signature, given.input_layouts)
     source = replace(source, signature=signature, reference=_reference(given, source))
-    return _relaxed(source, check_import(source, _samples(given, source)))
+    checked = check_import(source, _samples(given, source), nudge=True)
+    return _relaxed(replace(source, notes=[*source.notes, *checked.notes]), checked.seen)
 
 
 def _relaxed(source: Source, seen: Seen) -> Source:

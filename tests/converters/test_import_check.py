@@ -16,6 +16,7 @@ from lepton_edge.bundle.binding import Arrays, check_inputs
 from lepton_edge.bundle.manifest import ModelSignature, TensorSpec
 from lepton_edge.errors import ModelError
 from tests.converters import models
+from tests.converters.canonical_graphs import graph
 
 X = np.array([[0.1, 0.2, 0.3, 0.4], [4.0, 3.0, 2.0, 1.0]], np.float32)
 
@@ -45,13 +46,29 @@ def test_equal_but_for_rounding() -> None:
     check_import(claimed(add=1e-6), [{"x": X}])
 
 
+def steep(times: float, add: float = 0.0) -> Source:
+    """A sine that turns `times` faster, whose reference computes in float64 and adds `add`."""
+    made = import_model(graph("(float[N,4] x) => (float[N,4] y) { a = Mul(x, times) y = Sin(a) }", {"times": times}))
+    return replace(made, reference=lambda inputs: {"y": np.sin(inputs["x"].astype(np.float64) * times) + add})
+
+
+def test_a_source_that_blows_up_rounding_is_no_witness_on_made_up_inputs() -> None:
+    with pytest.raises(ModelError, match="differs by"):
+        check_import(steep(1e6), [{"x": X}])
+    (note,) = check_import(steep(1e6), [{"x": X}], nudge=True).notes
+    assert "output 'y'" in note
+    assert "only your data can show" in note
+    with pytest.raises(ModelError, match="differs by"):
+        check_import(steep(1.0, add=0.02), [{"x": X}], nudge=True)
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
         ({"add": 0.01}, r"output 'y' differs by 0.01. of its largest value, at most 0.001"),
         ({"at": (1, 2), "value": np.nan}, "output 'y' differs by nan"),
         ({"at": (0, 0), "value": np.inf}, "output 'y' differs by inf"),
-        ({"shape": (4, 2)}, r"output 'y' has shape \[2, 4\], the model gives \[4, 2\]"),
+        ({"shape": (4, 2)}, r"output 'y' has shape \[2, 4\], not \[4, 2\]"),
     ],
 )
 def test_unequal(changed: dict[str, object], says: str) -> None:

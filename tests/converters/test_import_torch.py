@@ -114,7 +114,7 @@ def test_a_module_gives_what_it_gave(net: tuple[nn.Module, Source]) -> None:
     with torch.no_grad():
         want = Net().eval()(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(ran(source, image=x)[0], want, rtol=1e-4, atol=1e-5)
-    assert source.notes == ()
+    assert not source.notes
     assert len(source.sha256) == 64
 
 
