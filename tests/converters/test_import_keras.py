@@ -105,7 +105,7 @@ def test_the_network_of_keras_2() -> None:
         pytest.skip("the evaluation data are not on this machine")
     source = import_model(path)
     assert source.signature.inputs[0].shape == ["batch", 32, 32, 3]
-    assert source.notes == ()
+    assert not source.notes
 
 
 def test_an_open_axis_stays_open(keras: Any) -> None:
