@@ -55,7 +55,7 @@ def line(name: str, code: str, found: Sequence[Taught]) -> None:
     exact = equal / elements if elements else 1.0
     steps = max(one.steps for one in found)
     worst = min(found, key=lambda one: one.exact)
-    met = "met" if steps <= MOST_STEPS and exact >= LEAST_EXACT else "MISSED"
+    met = "met" if steps <= MOST_STEPS and worst.exact >= LEAST_EXACT else "MISSED"
     row((name, code, len(found), elements, steps, f"{100 * exact:.4f} %", f"{100 * worst.exact:.3f} %", met))
 
 

@@ -15,6 +15,7 @@ from converters.calibrate.statistics import Statistics
 from converters.quantize.constraints import NARROW
 from converters.quantize.encoding import Encoding, encode
 from converters.quantize.front import drowned
+from converters.quantize.sums import settle_sums
 from converters.quantize.units import Unit, constant
 
 MAX_WIDENING = 1.25
@@ -51,7 +52,9 @@ def choose_encodings(units: Sequence[Unit], statistics: Statistics, method: Meth
             chosen.add(value)
     for unit in possible:
         _constrain(unit, chosen)
-    result = Encodings(chosen.encodings(), chosen.refused, chosen.elements)
+    tensors = chosen.encodings()
+    settle_sums(possible, tensors, chosen.group_of, keep=chosen.held)
+    result = Encodings(tensors, chosen.refused, chosen.elements)
     for unit in possible:
         _derive(unit, result)
     for name, reason in drowned(units, result.tensors, statistics).items():
@@ -68,6 +71,7 @@ class _Chosen:
         self._method = method
         self._ranges: dict[str, Range] = {}
         self._fixed: dict[str, Encoding] = {}
+        self._inputs: set[str] = set()
         self._parents: dict[str, str] = {}
         self.refused: dict[str, str] = {}
         self.elements: dict[str, int] = {}
@@ -84,7 +88,9 @@ class _Chosen:
         if constant(value) is None:
             self.elements[name] = round(histogram.seen / max(1, self._samples))
         # What comes from outside often has steps of its own (pixels): a shrunk range would miss them all.
-        self._ranges[name] = choose_range(histogram, "minmax" if value.is_graph_input() else self._method)
+        if value.is_graph_input():
+            self._inputs.add(name)
+        self._ranges[name] = choose_range(histogram, "minmax" if name in self._inputs else self._method)
         carried = resolution(histogram, self._ranges[name])
         if not carried.carried:
             self.refused[name] = carried.reason
@@ -116,11 +122,12 @@ class _Chosen:
 
     def share(self, names: Sequence[str]) -> None:
         """Put tensors into one group."""
-        first = self._root(names[0])
+        first = self.group_of(names[0])
         for name in names[1:]:
-            self._parents[self._root(name)] = first
+            self._parents[self.group_of(name)] = first
 
-    def _root(self, name: str) -> str:
+    def group_of(self, name: str) -> str:
+        """One of the tensors that share an encoding with this one, the same for all of them."""
         while self._parents[name] != name:
             self._parents[name] = self._parents[self._parents[name]]
             name = self._parents[name]
@@ -130,7 +137,7 @@ class _Chosen:
         """One encoding a group: a fixed one if a member has it and no other goes beyond, else the union of ranges."""
         groups: dict[str, list[str]] = {}
         for name in self._parents:
-            groups.setdefault(self._root(name), []).append(name)
+            groups.setdefault(self.group_of(name), []).append(name)
         found: dict[str, Encoding] = {}
         for members in groups.values():
             ranges = [self._ranges[name] for name in members if name in self._ranges]
@@ -140,6 +147,11 @@ class _Chosen:
             low, high = min(one.low for one in ranges), max(one.high for one in ranges)
             found.update(dict.fromkeys(members, fixed or encode(low, high)))
         return found
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Groups whose encoding is not ours to change: what is fixed, and what comes in with steps of its own."""
+        return frozenset(self.group_of(name) for name in (*self._fixed, *self._inputs))
 
     def _fixed_of(self, members: Sequence[str]) -> list[Encoding]:
         return [self._fixed[name] for name in members if name in self._fixed]
