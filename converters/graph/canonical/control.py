@@ -87,17 +87,9 @@ def _unroll(graph: ir.Graph, node: ir.Node, body: ir.Graph, trips: int) -> None:
     scans: list[list[ir.Value]] = [[] for _ in body.outputs[1 + len(states) :]]
     stem = stem_of(node.outputs[0])
     for trip in range(trips):
-        copy = body.clone(allow_outer_scope_values=True)
         count = add_constant(graph, np.array(trip, np.int64), f"{stem}/trip")
         go_on = add_constant(graph, np.array(True), f"{stem}/condition")  # noqa: FBT003
-        fed = dict(zip(copy.inputs, [count, go_on, *states], strict=True))
-        results = list(copy.outputs)
-        copy.outputs.clear()
-        for inner, outer in fed.items():
-            for usage in list(inner.uses()):
-                usage.node.replace_input_with(usage.idx, outer)
-        moved = splice(graph, node, copy)
-        made = [moved.get(value, fed.get(value, value)) for value in results[1:]]
+        made = splice_copy(graph, node, body, [count, go_on, *states])[1:]
         states = made[: len(states)]
         for collected, value in zip(scans, made[len(states) :], strict=True):
             assert value is not None
@@ -111,6 +103,21 @@ def _stack(graph: ir.Graph, node: ir.Node, values: Sequence[ir.Value]) -> ir.Val
     axis = add_constant(graph, np.array([0], np.int64), f"{stem}/axis")
     rows = [add_node(node, "Unsqueeze", [value, axis], stem=f"{stem}/row") for value in values]
     return add_node(node, "Concat", rows, {"axis": 0}, stem=f"{stem}/rows")
+
+
+def splice_copy(
+    graph: ir.Graph, node: ir.Node, body: ir.Graph, given: Sequence[ir.Value | None]
+) -> list[ir.Value | None]:
+    """Put a copy of a body before `node`, with `given` for its inputs; what it gives."""
+    copy = body.clone(allow_outer_scope_values=True)
+    fed = dict(zip(copy.inputs, given, strict=True))
+    results = list(copy.outputs)
+    copy.outputs.clear()
+    for inner, outer in fed.items():
+        for usage in list(inner.uses()):
+            usage.node.replace_input_with(usage.idx, outer)
+    moved = splice(graph, node, copy)
+    return [moved.get(value, fed.get(value, value)) for value in results]
 
 
 def splice(graph: ir.Graph, node: ir.Node, body: ir.Graph) -> dict[ir.Value, ir.Value]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.canonical.control import MAX_NODES, splice
+from converters.graph.canonical.control import MAX_NODES, splice_copy
 from converters.graph.canonical.edit import (
     add_constant,
     add_node,
@@ -163,20 +163,8 @@ def _map(graph: ir.Graph, node: ir.Node, known: Known) -> Rows | None:
     body = node.attributes["body"].as_graph()
     if count * max(1, sum(1 for _ in body.all_nodes())) > MAX_NODES:
         return None
-    made = [_copy(graph, node, body, one) for one in zip(*inputs, strict=True)]
-    return [list(row) for row in zip(*made, strict=True)]
-
-
-def _copy(graph: ir.Graph, node: ir.Node, body: ir.Graph, inputs: Sequence[ir.Value]) -> list[ir.Value]:
-    copy = body.clone(allow_outer_scope_values=True)
-    fed = dict(zip(copy.inputs, inputs, strict=True))
-    results = list(copy.outputs)
-    copy.outputs.clear()
-    for inner, outer in fed.items():
-        for usage in list(inner.uses()):
-            usage.node.replace_input_with(usage.idx, outer)
-    moved = splice(graph, node, copy)
-    return [moved.get(value, fed.get(value, value)) for value in results]
+    made = [splice_copy(graph, node, body, one) for one in zip(*inputs, strict=True)]
+    return [[value for value in row if value is not None] for row in zip(*made, strict=True)]
 
 
 _MAKERS: dict[str, Callable[[ir.Graph, ir.Node, Known], Rows | None]] = {

@@ -6,20 +6,19 @@ finds the same arithmetic in ONNX's plain operators, quantised tensors between Q
 What a function leaves alone (it gives None), and what has no row, stays as it is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import onnx
 
 from converters.importers.expand import attention, fused, layers, quantised, sums
-from converters.importers.rewriting import Context, changed, context_of, graphs
+from converters.importers.rewriting import graphs
+from converters.importers.rounds import Writer, write_out
 
 DOMAIN = "com.microsoft"
 _ROUNDS = 64
-"""A node behind one of com.microsoft has no inferred type before that is expanded; most functions need none."""
+"""Most functions need no inferred type of what stands before them."""
 
-Expand = Callable[[onnx.NodeProto, Context], list[onnx.NodeProto] | None]
-
-_STANDARD: Mapping[str, Expand] = {
+_STANDARD: Mapping[str, Writer] = {
     "ConvInteger": sums.conv_integer,
     "DynamicQuantizeLinear": sums.dynamic_quantize,
     "MatMulInteger": sums.matmul_integer,
@@ -27,7 +26,7 @@ _STANDARD: Mapping[str, Expand] = {
     "QLinearConv": quantised.conv,
     "QLinearMatMul": quantised.matmul,
 }
-_MICROSOFT: Mapping[str, Expand] = {
+_MICROSOFT: Mapping[str, Writer] = {
     "Attention": attention.attention,
     "BiasGelu": layers.gelu,
     "BiasSoftmax": layers.bias_softmax,
@@ -119,49 +118,13 @@ def expand(model: onnx.ModelProto, *, where: str) -> onnx.ModelProto:
     made = onnx.ModelProto()
     made.CopyFrom(model)
     sums.as_floats(made.graph)
-    for _ in range(_ROUNDS):
-        if not _round(made, where):
-            break
-    _drop_domain(made)
+    write_out(made, _row, domain=DOMAIN, rounds=_ROUNDS, where=where)
     return made
 
 
-def _row(node: onnx.NodeProto) -> Expand | None:
+def _row(node: onnx.NodeProto) -> Writer | None:
     if node.domain == DOMAIN:
         return _MICROSOFT.get(node.op_type)
     if node.domain == sums.REAL:
         return sums.real
     return _STANDARD.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
-
-
-def _round(model: onnx.ModelProto, where: str) -> bool:
-    """Expand what can be with what is known now; whether anything was."""
-    context = context_of(model, where=where, infer=True)
-    nodes: list[onnx.NodeProto] = []
-    found = False
-    for node in model.graph.node:
-        made = _expanded(node, context)
-        found |= made is not None
-        nodes += [node] if made is None else made
-    if found:
-        copies = [changed(node) for node in nodes]
-        del model.graph.node[:]
-        model.graph.node.extend(copies)
-    return found
-
-
-def _expanded(node: onnx.NodeProto, context: Context) -> list[onnx.NodeProto] | None:
-    row = _row(node)
-    made = row(node, context) if row else None
-    for number, inner in enumerate(made or ()):
-        if node.name and inner.op_type != "Constant":
-            inner.name = context.names.fresh(f"{node.name}/{inner.op_type}_{number}")
-    return made
-
-
-def _drop_domain(model: onnx.ModelProto) -> None:
-    if any(node.domain == DOMAIN for graph in graphs(model.graph) for node in graph.node):
-        return
-    kept = [entry for entry in model.opset_import if entry.domain != DOMAIN]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)

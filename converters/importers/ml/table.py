@@ -4,7 +4,7 @@ What a function leaves alone (it gives None), and what has no row, stays a node 
 float; no other format has it. Tree ensembles are the main ones: no plain operator walks a tree.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import onnx
 
@@ -18,15 +18,13 @@ from converters.importers.ml.encoders import (
 )
 from converters.importers.ml.linear import linear_classifier, linear_regressor, normalizer, scaler
 from converters.importers.ml.svm import svm_classifier, svm_regressor
-from converters.importers.rewriting import Context, changed, context_of, graphs
+from converters.importers.rounds import Writer, write_out
 
 DOMAIN = "ai.onnx.ml"
 _ROUNDS = 4
-"""A node behind one of ai.onnx.ml has no inferred rank before that is lowered; converters chain two or three."""
+"""Converters chain two or three."""
 
-Lowering = Callable[[onnx.NodeProto, Context], list[onnx.NodeProto] | None]
-
-LOWERINGS: Mapping[str, Lowering] = {
+LOWERINGS: Mapping[str, Writer] = {
     "ArrayFeatureExtractor": array_feature_extractor,
     "Binarizer": binarizer,
     "FeatureVectorizer": feature_vectorizer,
@@ -57,40 +55,9 @@ def lower_ml(model: onnx.ModelProto, *, where: str) -> onnx.ModelProto:
         return model
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    for _ in range(_ROUNDS):
-        if not _round(made, where):
-            break
-    _drop_domain(made)
+    write_out(made, _row, domain=DOMAIN, rounds=_ROUNDS, where=where)
     return made
 
 
-def _round(model: onnx.ModelProto, where: str) -> bool:
-    """Lower what can be lowered with what is known now; whether anything was."""
-    context = context_of(model, where=where, infer=True)
-    nodes: list[onnx.NodeProto] = []
-    any_lowered = False
-    for node in model.graph.node:
-        found = _lowered(node, context) if node.domain == DOMAIN else None
-        any_lowered |= found is not None
-        nodes += [node] if found is None else found
-    copies = [changed(node) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
-    return any_lowered
-
-
-def _lowered(node: onnx.NodeProto, context: Context) -> list[onnx.NodeProto] | None:
-    lowering = LOWERINGS.get(node.op_type)
-    made = lowering(node, context) if lowering else None
-    for number, inner in enumerate(made or ()):
-        if node.name and inner.op_type != "Constant":
-            inner.name = context.names.fresh(f"{node.name}/{inner.op_type}_{number}")
-    return made
-
-
-def _drop_domain(model: onnx.ModelProto) -> None:
-    if any(node.domain == DOMAIN for graph in graphs(model.graph) for node in graph.node):
-        return
-    kept = [entry for entry in model.opset_import if entry.domain != DOMAIN]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
+def _row(node: onnx.NodeProto) -> Writer | None:
+    return LOWERINGS.get(node.op_type) if node.domain == DOMAIN else None

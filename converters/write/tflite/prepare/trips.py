@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from converters.graph.canonical.control import hand_over, splice
+from converters.graph.canonical.control import hand_over, splice_copy
 from converters.graph.canonical.edit import (
     add_constant,
     add_node,
@@ -55,7 +55,7 @@ def unroll(node: ir.Node) -> bool:
     for trip in range(trips):
         places = [trips - 1 - trip if back else trip for back in turned]
         entries = [_entry(node, *one) for one in zip(scanned, axes, places, strict=True)]
-        made = _trip(graph, node, body, [*states, *entries])
+        made = [value for value in splice_copy(graph, node, body, [*states, *entries]) if value is not None]
         states = list(made[: len(states)])
         for rows, value in zip(collected, made[len(states) :], strict=True):
             rows.append(value)
@@ -68,19 +68,6 @@ def unroll(node: ir.Node) -> bool:
 def _entry(node: ir.Node, value: ir.Value | None, axis: int, place: int) -> ir.Value:
     index = add_constant(main_graph(node), np.array(place, np.int64), f"{stem_of(node.outputs[0])}/trip")
     return add_node(node, "Gather", [value, index], {"axis": axis})
-
-
-def _trip(graph: ir.Graph, node: ir.Node, body: ir.Graph, given: Sequence[ir.Value | None]) -> list[ir.Value]:
-    copy = body.clone(allow_outer_scope_values=True)
-    fed = dict(zip(copy.inputs, given, strict=True))
-    results = list(copy.outputs)
-    copy.outputs.clear()
-    for inner, outer in fed.items():
-        for usage in list(inner.uses()):
-            usage.node.replace_input_with(usage.idx, outer)
-    moved = splice(graph, node, copy)
-    made = [moved.get(value, fed.get(value, value)) for value in results]
-    return [value for value in made if value is not None]
 
 
 def _joined(node: ir.Node, collected: Sequence[Sequence[ir.Value]]) -> list[ir.Value]:
