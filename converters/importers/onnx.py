@@ -12,6 +12,7 @@ from converters.graph.signature import Shapes, fix_shapes, read_signature
 from converters.importers.expand import adopt
 from converters.importers.functions import check_calls
 from converters.importers.rewriting import without_weights
+from converters.importers.sizes import check_sizes
 from converters.importers.weights import MAX_BYTES, attach_weights, check_tensors, file_digest
 from converters.importers.wire import check_wire
 from converters.ort import first_line
@@ -82,6 +83,7 @@ def from_proto(
         checker.check_model(without_weights(adopt(model)))
     except (checker.ValidationError, UnicodeDecodeError, RuntimeError) as cause:
         raise ModelError(f"{where}: not a valid ONNX model: {first_line(cause)}") from cause
+    check_sizes(model, where=where)
     if fix_shapes(model, shapes, where=where):
         _infer(model, where)
     signature = read_signature(model, where=where)
