@@ -30,9 +30,9 @@ MOST_SEEN = 8 * GOLDEN_COUNT
 REPEATED = 2
 """Inputs that are run again to see whether the answers repeat."""
 DEAR_BYTES = 64 * 1024 * 1024
-"""The other ways of a larger file are tried on some of the golden inputs alone: ..."""
+"""The other ways of a larger file are tried on some of the golden inputs alone, and it is loaded once at a time."""
 FEWER = 4
-"""... so many, spread over all. Measured on MobileNetV2: 0.070 where all 16 show 0.096, which SAFETY covers. A net that
+"""So many, spread over all. Measured on MobileNetV2: 0.070 where all 16 show 0.096, which SAFETY covers. A net that
 is exact on most inputs and far off on few may show less than it should."""
 _XNNPACK, _BUILTIN = "XNNPACK's kernels", "TFLite's own kernels"
 _SHARED = {"onnxruntime"}
@@ -87,6 +87,11 @@ def _commonest_shape(samples: list[Arrays]) -> list[Arrays]:
     return max(groups.values(), key=len)
 
 
+def is_dear(artifact: Artifact) -> bool:
+    """Whether a file is too large for several of it to be held at a time."""
+    return artifact.size > DEAR_BYTES
+
+
 def prove(artifact: Artifact, signature: ModelSignature, inputs: Arrays) -> Proof:
     """Run one file in every way that this host has, and derive the tolerance from how much the ways differ.
 
@@ -105,7 +110,7 @@ def prove(artifact: Artifact, signature: ModelSignature, inputs: Arrays) -> Proo
         SelfTestError: the runtime does not take the file.
     """
     outputs, repeats = _run_twice(artifact, signature, inputs)
-    count = len(outputs) if artifact.size <= DEAR_BYTES and _is_at_home(artifact) else FEWER
+    count = len(outputs) if not is_dear(artifact) and _is_at_home(artifact) else FEWER
     chosen = slice(None, None, max(1, len(outputs) // count))
     host = _joined(outputs[chosen])
 
@@ -184,7 +189,7 @@ def _loaded(artifact: Artifact, *, threads: int, provider: str | None = None) ->
     # One with threads of its own is run by one worker.
     if runtime.name in _SHARED or threads > 1:
         return [load()] * WORKERS
-    return [load() for _ in range(WORKERS if artifact.size <= DEAR_BYTES else 1)]
+    return [load() for _ in range(1 if is_dear(artifact) else WORKERS)]
 
 
 def _run(

@@ -9,7 +9,7 @@ import onnx
 
 from converters.artifact import Artifact, in_timing_groups
 from converters.decide import Facts, Verdict, judge
-from converters.golden import LIMIT, Proof, prove
+from converters.golden import LIMIT, Proof, is_dear, prove
 from converters.host import stand_in
 from converters.judged import Judged, follow_the_native, is_native, without_wrong_formats
 from converters.measure.accuracy import Evaluation
@@ -59,14 +59,10 @@ def judge_artifacts(
         ModelError: the source model gives no finite or no repeatable outputs, so nothing can be proven of it; or its
             only format that is wanted computes something else.
     """
-    # In a process of its own, so that it goes on beside the proofs; what is timed must be alone.
-    with ThreadPoolExecutor(1) as beside:
-        needed = beside.submit(measure_memory, [artifact.path for artifact in artifacts])
-        proofs = _prove(artifacts, signature, inputs, progress)
+    proofs, memory = _prove_and_weigh(artifacts, signature, inputs, progress)
     _check_source(proofs[artifacts[0].name])
     latencies = _time(artifacts, signature, inputs, progress) if terms.benchmark else {}
     release_memory()
-    memory = dict(zip((artifact.name for artifact in artifacts), needed.result(), strict=True))
     native = {artifact.name for artifact in artifacts if is_native(artifact)}
     judged = [
         Judged(
@@ -82,6 +78,18 @@ def judge_artifacts(
     judged = without_wrong_formats(judged, proofs[artifacts[0].name])
     _check_floats(judged)
     return [_with_blame(one, judged, prepared, blame, inputs) for one in follow_the_native(judged)]
+
+
+def _prove_and_weigh(
+    artifacts: Sequence[Artifact], signature: ModelSignature, inputs: Arrays, progress: Progress
+) -> tuple[dict[str, Proof], dict[str, int]]:
+    """Proofs, and the bytes that each file needs: in a process beside the proofs, behind them where files are large."""
+    files = [artifact.path for artifact in artifacts]
+    with ThreadPoolExecutor(1) as beside:
+        started = None if any(is_dear(one) for one in artifacts) else beside.submit(measure_memory, files)
+        proofs = _prove(artifacts, signature, inputs, progress)
+        needed = started.result() if started else measure_memory(files)
+    return proofs, dict(zip((artifact.name for artifact in artifacts), needed, strict=True))
 
 
 def _prove(
