@@ -4,7 +4,8 @@
 
 One command makes both formats from the source, under a budget that nothing is chosen by. Every file is run through the
 bundle's own binding, sample by sample. A drop is paired with the float model's answers, in points, with its 95 %
-interval. Where a reference int8 file of the same model exists, ours must not be more than 0.3 point below it.
+interval. Where a reference int8 file of the same model exists, ours must not be more than 0.3 point below it: on 900
+images a third of a point is three of them, so that nets with few samples are split three times, and the mean judged.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from lepton_edge.runtimes import open_session
 FLOAT = "float32-onnx"
 FORMS = ("int8-tflite", SERVED_HERE)
 BELOW_REFERENCE = 0.3
+SPLITS = 3
 DATA_TINY = DATA / "mlperf-tiny"
 
 
@@ -35,6 +37,11 @@ class Judged(NamedTuple):
     subject: Subject
     peer: Path | None = None
 
+    @property
+    def limit(self) -> float:
+        """Points that may be lost: to the reference where there is one, else to the float model."""
+        return BELOW_REFERENCE if self.peer else self.subject.limit
+
 
 def with_efficientnet() -> Iterator[Judged]:
     """As in benchmarks/accuracy.py: three splits."""
@@ -43,8 +50,8 @@ def with_efficientnet() -> Iterator[Judged]:
 
 def with_resnet8() -> Iterator[Judged]:
     """From the Keras file; the reference was quantised by TensorFlow."""
-    for subject in resnet8():
-        yield Judged(subject, needs(DATA_TINY / "pretrainedResnet_quant.tflite"))
+    (subject,) = resnet8()
+    yield from _splits(subject, needs(DATA_TINY / "pretrainedResnet_quant.tflite"))
 
 
 def keywords() -> Iterator[Judged]:
@@ -53,8 +60,17 @@ def keywords() -> Iterator[Judged]:
         steps = arrays["x"].astype(np.float32) - np.float32(arrays["zero_point"])
         samples = Samples(steps * np.float32(arrays["scale"]), arrays["y"].astype(np.int64))
     model = needs(DATA_TINY / "kws_ref_model_float32.tflite")
-    calibration, evaluation = split(samples, 100, 0)
-    yield Judged(Subject("keywords", model, calibration, evaluation, 1.0), needs(DATA_TINY / "kws_ref_model.tflite"))
+    subject = Subject("keywords", model, *split(samples, 100, 0), limit=1.0)
+    yield from _splits(subject, needs(DATA_TINY / "kws_ref_model.tflite"))
+
+
+def _splits(subject: Subject, peer: Path) -> Iterator[Judged]:
+    x = np.concatenate([subject.calibration.x, subject.evaluation.x])
+    y = np.concatenate([subject.calibration.y, subject.evaluation.y])
+    for seed in range(SPLITS):
+        calibration, evaluation = split(Samples(x, y), len(subject.calibration.y), seed)
+        name = f"{subject.name}, seed {seed}"
+        yield Judged(subject._replace(name=name, calibration=calibration, evaluation=evaluation), peer)
 
 
 def digits() -> Iterator[Judged]:
@@ -77,16 +93,16 @@ def main() -> None:
     parser.add_argument("subjects", nargs="*", default=list(SUBJECTS), metavar="SUBJECT", help=", ".join(SUBJECTS))
     header("model", "n", "float top-1", "file", "top-1", "drop [95 %], agreement", "reference int8", "wanted")
     for name in parser.parse_args().subjects:
-        drops: dict[str, list[float]] = defaultdict(list)
+        losses: dict[str, list[float]] = defaultdict(list)
         limit = 0.0
         try:
             for judged in SUBJECTS[name]():
-                limit = judged.subject.limit
+                limit = judged.limit
                 with tempfile.TemporaryDirectory(prefix="accuracy-") as folder:
-                    judge(judged, Path(folder), drops)
+                    judge(judged, Path(folder), losses)
         except AbsentError as absent:
             row((name, f"skipped: {absent}", *[""] * 6))
-        for form, found in drops.items():
+        for form, found in losses.items():
             if len(found) > 1:
                 mean = float(np.mean(found))
                 met = "met" if mean <= limit else "MISSED"
@@ -95,7 +111,7 @@ def main() -> None:
                 )
 
 
-def judge(judged: Judged, folder: Path, drops: dict[str, list[float]]) -> None:
+def judge(judged: Judged, folder: Path, losses: dict[str, list[float]]) -> None:
     """Convert one subject and print a row for each format."""
     subject = judged.subject
     data = ["--data", save_samples(folder / "evaluation.npz", {"x": subject.evaluation.x}, subject.evaluation.y)]
@@ -116,13 +132,9 @@ def judge(judged: Judged, folder: Path, drops: dict[str, list[float]]) -> None:
             continue
         found = answers(bundle, form, folder, subject.evaluation)
         marks, mine = compare(plain, found, labels), rate(found, labels)
-        drop = 100 * marks.drop.value
-        drops[form].append(drop)
-        if theirs is None:
-            wanted = f"drop <= {subject.limit:.1f} {'met' if drop <= subject.limit else 'MISSED'}"
-        else:
-            least = theirs - BELOW_REFERENCE
-            wanted = f">= {least:.2f} % {'met' if mine >= least else 'MISSED'}"
+        lost = 100 * marks.drop.value if theirs is None else theirs - mine
+        losses[form].append(lost)
+        wanted = f"lost {lost:+.2f} <= {judged.limit:.1f} {'met' if lost <= judged.limit else 'MISSED'}"
         row((*cells, f"{mine:.2f} %", marks, "-" if theirs is None else f"{theirs:.2f} %", wanted))
 
 

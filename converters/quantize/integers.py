@@ -44,6 +44,17 @@ class Integers:
         real.type, real.shape = ir.TensorType(ir.DataType.FLOAT), steps.shape
         return real
 
+    def dequantise_by_channel(self, steps: ir.Value, name: str, encoding: Encoding, *, channels: int) -> ir.Value:
+        """The same numbers, the scale said for each channel of axis 1: ONNX Runtime fuses this with nothing."""
+        ends = [
+            self.names.constant(f"{name}_scales", np.full(channels, encoding.scale, np.float32)),
+            self.names.constant(f"{name}_zero_points", np.full(channels, self._step(encoding.zero_point))),
+        ]
+        axis = {"axis": 1}
+        real = self.node("DequantizeLinear", [steps, *ends], f"{name}_by_channel", after=steps, attributes=axis)
+        real.type, real.shape = ir.TensorType(ir.DataType.FLOAT), steps.shape
+        return real
+
     def requantise(self, real: ir.Value, name: str, encoding: Encoding) -> ir.Value:
         """Numbers that went through the steps of another encoding."""
         return self.dequantise(self.quantise(real, name, encoding), name, encoding)

@@ -8,6 +8,7 @@ only in other words are in `rewriting`.
 
 import onnx_ir as ir
 
+from converters.graph.canonical.edit import attribute_int
 from converters.quantize.cost import is_view, kind
 from converters.quantize.encoding import Encoding
 from converters.quantize.integers import Integers
@@ -30,6 +31,20 @@ def write_qdq(model: ir.Model, plan: Plan, known: Known | None = None) -> ir.Mod
     writer = _Writer(copy.graph, plan, known or Known())
     writer.run()
     return copy
+
+
+_TAKEN_FOR_INT8 = {"Conv", "ConvTranspose", "Gemm"}
+
+
+def _channels_read(node: ir.Node) -> int | None:
+    """The size of axis 1 of what a linear operator with constant weights reads; None where it has others."""
+    weight = constant(node.inputs[1])
+    if weight is None or attribute_int(node, "transA", 0):
+        return None
+    sizes: tuple[int, ...] = weight.numpy().shape
+    if node.op_type == "Conv":
+        return sizes[1] * attribute_int(node, "group", 1)
+    return sizes[attribute_int(node, "transB", 0)]
 
 
 class _Writer:
@@ -62,6 +77,8 @@ class _Writer:
             self._drop_activation(unit)
         if self._explicit:
             self._mark_float()
+        else:
+            self._part_float()
         self._integers.names.drop_unused()
 
     def _mark_float(self) -> None:
@@ -70,6 +87,23 @@ class _Writer:
             if index not in self._plan.int8 and not is_view(unit):
                 for node in unit.nodes:
                     self._nodes[node.name or ""].metadata_props[STAYS_FLOAT] = "true"
+
+    def _part_float(self) -> None:
+        """Keep what is float by choice out of ONNX Runtime's hands.
+
+        Since 1.21 its WeightBiasQuantization takes a float Conv, ConvTranspose or Gemm between DequantizeLinear and
+        QuantizeLinear for one whose weights were forgotten, and quantises them with one scale for all channels.
+        """
+        for index, unit in enumerate(self._plan.units):
+            if index in self._plan.int8 or unit.operator not in _TAKEN_FOR_INT8:
+                continue
+            read, channels = unit.nodes[0].inputs[0], _channels_read(unit.nodes[0])
+            name = "" if read is None else read.name or ""
+            if name in self._steps and name in self._writers and channels:
+                real = self._integers.dequantise_by_channel(
+                    self._steps[name], name, self._encoding(name), channels=channels
+                )
+                self._nodes[unit.name].replace_input_with(0, real)
 
     @property
     def _explicit(self) -> bool:

@@ -169,6 +169,37 @@ def test_a_linear_layer_before_float_gives_float_at_once(tmp_path: Path) -> None
     assert relative_error(run(path, case.x)[0], run(case.float_file(tmp_path), case.x)[0]) < 0.03
 
 
+def _uneven(shape: tuple[int, ...]) -> np.ndarray:
+    """Weights whose last channels are a thousandth of the first: one scale for all would leave nothing of them."""
+    spread = np.logspace(0, -3, shape[0]).reshape(-1, *[1] * (len(shape) - 1))
+    return (np.random.default_rng(0).normal(0, 0.5, shape) * spread).astype(np.float32)
+
+
+LEFT_FLOAT = {
+    "Conv": (helper.make_node("Conv", ["a", "u", "v"], ["b"], "left"), (8, 8, 3, 3)),
+    "Conv and Relu": (helper.make_node("Conv", ["a", "u", "v"], ["b"], "left"), (8, 8, 3, 3)),
+    "depthwise Conv": (helper.make_node("Conv", ["a", "u", "v"], ["b"], "left", group=8), (8, 1, 3, 3)),
+    "ConvTranspose": (helper.make_node("ConvTranspose", ["a", "u", "v"], ["b"], "left"), (8, 8, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_FLOAT)
+def test_what_stays_float_between_int8_is_left_alone_by_the_runtime(name: str, tmp_path: Path) -> None:
+    """ONNX Runtime takes it for an int8 operator whose weights were forgotten, and gives them one scale."""
+    left, shape = LEFT_FLOAT[name]
+    relu = [helper.make_node("Relu", ["b"], ["c"], "relu")] if name == "Conv and Relu" else []
+    last = helper.make_node("Conv", ["c" if relu else "b", "w"], ["y"], "last", kernel_shape=[1, 1])
+    weights = {"w": square(), "u": _uneven(shape), "v": np.zeros(8, np.float32)}
+    case = Case(net([conv("x", "a"), left, *relu, last], weights), scale=2.0)
+    made = case.plan(X86_AVX2, keep_float={"left": "for the test"})
+    path = case.written(made, tmp_path)
+    assert "left" in [case.units[at].name for at in range(len(case.units)) if at not in made.int8]
+    assert {"a_by_channel"} <= {node.output[0] for node in onnx.load(path).graph.node}
+    assert left.op_type in optimised_operators(path, tmp_path)
+    fused, plain = run(path, case.x)[0], run(path, case.x, optimise=False)[0]
+    assert np.abs(fused - plain).max() <= 0.01 * np.ptp(plain)
+
+
 def test_a_bias_beyond_int32_raises_its_channels_weight_scale(tmp_path: Path) -> None:
     weights, bias = square() * np.float32(1e-6), np.array([1e4] + [0.5] * 7, np.float32)
     node = helper.make_node("Conv", ["x", "w", "b"], ["y"], "conv", kernel_shape=[1, 1])
