@@ -88,6 +88,8 @@ def _prove_and_weigh(
     with ThreadPoolExecutor(1) as beside:
         started = None if any(is_dear(one) for one in artifacts) else beside.submit(measure_memory, files)
         proofs = _prove(artifacts, signature, inputs, progress)
+        if started is None:
+            release_memory(worth=0)
         needed = started.result() if started else measure_memory(files)
     return proofs, dict(zip((artifact.name for artifact in artifacts), needed, strict=True))
 

@@ -22,7 +22,8 @@ _KIB = 1 if sys.platform == "darwin" else 1024
 TIMEOUT_S = 120.0
 _M_MMAP_THRESHOLD = -3
 WORTH_BYTES = 300_000_000
-"""What a process must hold before memory is looked for in it."""
+_LARGE_FILE = WORTH_BYTES // 4
+"""Files from here on get a process each: the one that waits with all libraries would count beside them."""
 _LARGE = 1 << 20
 """Bytes from which on a block is a mapping of its own during a conversion."""
 
@@ -40,13 +41,16 @@ def bound_heap() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
-def release_memory() -> None:
+def release_memory(*, worth: int = WORTH_BYTES) -> None:
     """Let go of what nobody needs, graphs (whose nodes and values hold each other) above all.
 
     Freed memory goes back to the system by malloc_trim(3), where the C library has it. A process that is small anyway
     is left to the interpreter's own collector: a full collection takes 60 ms with all libraries loaded.
+
+    Args:
+        worth: what a process must hold before memory is looked for in it, in bytes.
     """
-    if 0 < rss_bytes() < WORTH_BYTES:
+    if 0 < rss_bytes() < worth:
         return
     gc.collect()
     with suppress(OSError, AttributeError):
@@ -75,8 +79,14 @@ def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int:
 def measure_memory(files: Sequence[Path]) -> list[int]:
     """Bytes that loading each file and running it once add to a fresh process; 0 where that cannot be told.
 
-    One process loads the libraries and forks for each file, one after the other.
+    One process loads the libraries and forks for each file, one after the other. A large file gets a process of its
+    own, which does not fork.
     """
+    large = any(file.exists() and file.stat().st_size > _LARGE_FILE for file in files)
+    return [size for group in ([[file] for file in files] if large else [files]) for size in _measured(group)]
+
+
+def _measured(files: Sequence[Path]) -> list[int]:
     try:
         done = subprocess.run(
             [sys.executable, "-m", __name__, *map(str, files)],
@@ -105,6 +115,12 @@ def _in_a_fork(file: str) -> int:
         answer = told.read()
     os.waitpid(child, 0)
     return int(answer or 0)
+
+
+def _in_this_process(file: str) -> int:
+    before = rss_bytes()
+    _load_and_run(file)
+    return peak_rss_bytes() - before
 
 
 def _load_and_run(file: str) -> None:
@@ -144,7 +160,9 @@ def _dtype(text: str) -> str:
 
 def _main(files: Sequence[str]) -> str:
     if any(Path(file).suffix == ".tflite" for file in files):
-        _litert()  # before the forks, so that the library counts for none of them
+        _litert()  # before what is measured, so that the library counts for none of it
+    if len(files) == 1:
+        return str(_in_this_process(files[0]))
     return " ".join(str(_in_a_fork(file)) for file in files)
 
 

@@ -190,6 +190,7 @@ def _in_both(
         return [plain], {}
     try:
         lite = write_artifact(model, FLOAT_TFLITE, "float32", plain.path.parent, keep_graph=how.keep_graphs)
+        release_memory()
         opened = partial(plain.open, source.signature), partial(lite.open, source.signature)
         check_lite(*opened, samples=samples, where=source.where)
     except (UnsupportedOperatorError, SelfTestError) as error:
