@@ -295,6 +295,21 @@ def test_a_saved_program_keeps_its_open_axes(program: Path) -> None:
     assert got[0].shape == (3, 11, 3)
 
 
+def test_operators_of_torch_whose_names_begin_with_an_underscore_are_operators(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt2"
+    code = f"""
+        import torch
+        torch.manual_seed(0)
+        module = torch.nn.utils.weight_norm(torch.nn.Linear(8, 3)).eval()
+        shapes = ({{0: torch.export.Dim("batch")}},)
+        saved = torch.export.export(module, (torch.randn(2, 8),), dynamic_shapes=shapes)
+        assert "_weight_norm" in str(saved.graph)
+        torch.export.save(saved, {str(path)!r})
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, timeout=120)
+    assert import_model(path).signature.outputs[0].shape == ["batch", 3]
+
+
 def edited(program: Path, target: Path, edit: Callable[[str, bytes], bytes], extra: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(program) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
         for info in old.infolist():
@@ -334,6 +349,8 @@ EVIL: dict[str, tuple[Callable[[str, bytes], bytes], dict[str, bytes], str]] = {
     "an operator of torch": (in_model("torch.ops.aten.linear.default", "torch.hub.load"), {}, "'torch.hub.load'"),
     "a hidden attribute": (in_model("torch.ops.aten.linear.default", "torch.ops.aten.__class__"), {}, "__class__"),
     "code as a guard": (in_model('"guards_code": []', '"guards_code": ["exec(L)"]'), {}, "guards"),
+    "torch in a guard": (in_model('"guards_code": []', '"guards_code": ["torch.hub.load(L)"]'), {}, "guards"),
+    "a method in a guard": (in_model('"guards_code": []', '"guards_code": ["math.trunc.mro(L)"]'), {}, "guards"),
     "code as a size": (in_model("Symbol('s", "eval('s"), {}, "no plain expression"),
     "code as a name": (in_model('"forward_arg_names": ["', '"forward_arg_names": ["x=exit(), '), {}, "no plain name"),
     "pickled weights": (pickled, {}, "pickled tensors"),
