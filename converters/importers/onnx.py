@@ -83,10 +83,10 @@ def from_proto(
         checker.check_model(without_weights(adopt(model)))
     except (checker.ValidationError, UnicodeDecodeError, RuntimeError) as cause:
         raise ModelError(f"{where}: not a valid ONNX model: {first_line(cause)}") from cause
-    check_sizes(model, where=where)
     if fix_shapes(model, shapes, where=where):
         _infer(model, where)
     signature = read_signature(model, where=where)
+    check_sizes(model, where=where)
     return Source(
         model=model, signature=signature, format=kind, where=where, size_bytes=size_bytes, sha256=sha256
     )  # fmt: skip
@@ -98,6 +98,7 @@ def _infer(model: onnx.ModelProto, where: str) -> None:
         for dim in value.type.tensor_type.shape.dim[1:]:
             if dim.dim_param:
                 dim.Clear()
+    check_sizes(model, where=where)  # with data_prop onnx writes a Range out, however long
     try:
         inferred = shape_inference.infer_shapes(without_weights(model), data_prop=True)
     except (shape_inference.InferenceError, RuntimeError) as cause:

@@ -122,6 +122,21 @@ def recursive_functions() -> onnx.ModelProto:
     return net
 
 
+def repeated() -> onnx.ModelProto:
+    """Four numbers, 10^12 times: a few bytes in the file, 16 TB in a run."""
+    repeats = {"r": np.array([1, TERA], np.int64)}
+    return models.model(
+        [helper.make_node("Tile", ["x", "r"], ["y"])], repeats, inputs={"x": ["n", 4]}, outputs={"y": ["n", "m"]}
+    )
+
+
+def counted() -> onnx.ModelProto:
+    ends = {"a": np.array(0, np.int64), "b": np.array(TERA, np.int64), "c": np.array(1, np.int64)}
+    nodes = [helper.make_node("Range", ["a", "b", "c"], ["s"]), helper.make_node("ReduceMax", ["s"], ["t"])]
+    nodes += [helper.make_node("Cast", ["t"], ["u"], to=FLOAT), helper.make_node("Add", ["x", "u"], ["y"])]
+    return models.model(nodes, ends, inputs={"x": ["n", 4]}, outputs={"y": ["n", 4]})
+
+
 def string_input() -> onnx.ModelProto:
     net = models.conv_net()
     net.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
@@ -151,6 +166,8 @@ HOSTILE: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], type[LeptonError
     "an output from nowhere": (dangling_output, ModelError, "'nowhere'"),
     "a sparse tensor": (sparse, NotYetSupportedError, "'s' is a sparse tensor"),
     "an input of 10^12 elements": (huge_input, ModelError, "no device has that"),
+    "a Tile by 10^12": (repeated, ModelError, "y gives a tensor of 1x4000000000000 elements"),
+    "a Range of 10^12": (counted, ModelError, "s gives a tensor of 1000000000000 elements"),
     "graphs 30 deep": (lambda: nested(30), ModelError, "deeper than"),
     "graphs 20,000 deep": (lambda: nested(20_000), ModelError, "deeper than"),
     "types 500 deep": (deep_types, ModelError, "deeper than"),
