@@ -16,7 +16,7 @@ from ours import Converted, convert, header, row
 from peers import quantize_peer
 
 from lepton_edge.bundle import Bundle
-from lepton_edge.runtimes import open_session
+from lepton_edge.runtimes import installed, open_session
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -69,12 +69,17 @@ def _stated(ours: Converted, variant: str) -> float:
 
 
 def _scores(ours: Converted, name: str, case: Case, folder: Path) -> np.ndarray | None:
-    """What a variant's file gives as a device runs it; None where the bundle does not hold it."""
+    """What a variant's file gives as a device runs it; None where the bundle does not hold it, or it is a twin for a
+    runtime that is not here, whose file another variant shows.
+    """
     path = ours.extract(name, folder)
     if path is None:
         return None
     manifest = Bundle.open(ours.bundle).manifest
-    session = open_session(path, manifest.signature, manifest.variant(name))
+    chosen = manifest.variant(name)
+    if chosen.runtime not in installed():
+        return None
+    session = open_session(path, manifest.signature, chosen)
     return session.run_samples(case.evaluation)[manifest.signature.outputs[0].name]
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from converters.golden import Proof
+from converters.golden import LIMIT, Proof
 from converters.host import stand_in
 from converters.judged import Judged, to_outcome, to_variant
 from converters.measure.accuracy import Evaluation
@@ -33,8 +33,14 @@ class Twin(NamedTuple):
 
     @property
     def proof(self) -> Proof:
-        """What its devices must repeat: the older runtime has XNNPACK for float alone."""
-        return self.of.proof.builtin or self.of.proof
+        """What its devices must repeat: the older runtime has XNNPACK for float alone.
+
+        Where TFLite's two sets of kernels are too far apart for one test, those of the older runtime, which mix them
+        and which nothing here can run, get the widest test that still tells a broken file. (Measured on an int8
+        MobileNetV2 with float parts: 0.09 from TFLite's own kernels of today, whose threads repeat each other.)
+        """
+        proof = self.of.proof.builtin or self.of.proof
+        return proof._replace(tolerance=LIMIT) if self.of.proof.note else proof
 
     def variant(self, signature: ModelSignature, evaluation: Evaluation | None, *, rank: int) -> Variant:
         """The manifest's entry; rank: of the variant that it is a twin of."""
