@@ -50,8 +50,9 @@ def _judge(case: Case, folder: Path, tally: dict[str, int]) -> None:
     drops = {one: _lost(case, scores) for one in kept if (scores := _scores(ours, one, case, folder)) is not None}
     wrong = [one for one, drop in drops.items() if drop > case.budget or abs(drop - _stated(ours, one)) > 1e-6]
     tally["ours"] += bool(wrong)
-    tally["refused"] += not drops
-    said = ", ".join(f"{one.removesuffix('-onnx')} {drop:+.2f}" for one, drop in drops.items()) or ours.verdict
+    int8 = {one: drop for one, drop in drops.items() if ours.variants[one]["int8_macs"] is not None}
+    tally["refused"] += not int8
+    said = ", ".join(f"{one.removesuffix('-onnx')} {drop:+.2f}" for one, drop in int8.items()) or ours.verdict
     peer = quantize_peer(model, case.calibration, folder / "peer.onnx")
     theirs = peer.reason
     tally["failed"] += bool(peer.reason)
@@ -59,7 +60,7 @@ def _judge(case: Case, folder: Path, tally: dict[str, int]) -> None:
         drop = _lost(case, run(peer.path, case.evaluation)[0])
         theirs = peer.noted(f"{drop:+.2f}")
         tally["peer"] += drop > case.budget
-    shares = [one["int8_macs"] for name, one in ours.variants.items() if name in drops and one["int8_macs"] is not None]
+    shares = [ours.variants[one]["int8_macs"] for one in int8]
     row((case.name, said, f"{max(shares):.2f}" if shares else "-", theirs, case.why))
 
 

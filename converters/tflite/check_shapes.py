@@ -111,9 +111,8 @@ def _broadcast(use: Use) -> Sizes:
 def _concatenation(use: Use) -> Sizes:
     shapes = [_shape(use, index) for index in range(len(use.inputs))]
     axis = _axis(use.number("axis"), len(shapes[0]))
-    others = {(*shape[:axis], _OPEN, *shape[axis + 1 :]) for shape in shapes}
-    first = next(iter(others))
-    if not all(_agree(first, other) for other in others):
+    ours = (*shapes[0][:axis], _OPEN, *shapes[0][axis + 1 :])
+    if not all(_agree(ours, shape) for shape in shapes):
         raise _DisagreeError(f"the inputs differ beside axis {axis}: {[list(shape) for shape in shapes]}")
     along = [shape[axis] for shape in shapes]
     return (*shapes[0][:axis], _OPEN if _OPEN in along else sum(along), *shapes[0][axis + 1 :])

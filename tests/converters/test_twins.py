@@ -8,6 +8,7 @@ import pytest
 
 import lepton_edge as le
 from converters.convert import convert
+from converters.golden import LIMIT
 from converters.request import Request
 from device_agent.core.choice import Device, candidates
 from lepton_edge.bundle import Bundle
@@ -78,3 +79,6 @@ def test_a_twin_is_proven_on_the_kernels_of_its_runtime(tmp_path: Path, monkeypa
     assert distance(given[BUILTIN], given[XNNPACK]) > 0, "the two must differ for this to show anything"
     assert distance(golden.expected("int8-tflite"), given[XNNPACK]) == 0
     assert distance(golden.expected("int8-tflite-2.14"), given[BUILTIN]) == 0
+    twin = made.manifest.variant("int8-tflite-2.14")
+    assert twin.tolerance == LIMIT, "kernels so far apart say nothing of how far a third set is"
+    assert made.manifest.variant("int8-tflite").tolerance < LIMIT

@@ -366,6 +366,9 @@ SHAPES: dict[str, tuple[str, list[Tensor | None], tuple[int, ...], Options, str]
         "RESIZE_BILINEAR", [fed("x", IMAGE), constant("s", np.int32([12, 12]))], (1, 6, 6, 8), {}, "12, 12",
     ),
     "tiles for other axes": ("TILE", [fed("x", (2,)), constant("t", np.int32([1, 2]))], (4,), {}, "2 repeats for 1"),
+    "a number beside a list": (
+        "CONCATENATION", [fed("x", (0,)), constant("c", np.int32(0))], (1,), {}, "differ beside axis 0",
+    ),
     "three axes of an image": ("AVERAGE_POOL_2D", [fed("x", (6, 6, 8))], (3, 3, 8), HALF, "has 3 axes"),
 }  # fmt: skip
 
