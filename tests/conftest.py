@@ -1,6 +1,7 @@
 """Settings and fixtures for all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,9 @@ from tests.brokers import BROKERS, running
 settings.register_profile("short", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+
+# What runs in the background of a shell ignores SIGINT, and its children inherit that; a user's terminal does not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ONE_BROKER = os.environ.get("LEPTON_TEST_BROKER", "iotcore")
 """Which broker those tests run on that need only one; `make test-long` runs them on each."""

@@ -27,15 +27,7 @@ def _start(folder: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=_listen_to_ctrl_c,  # noqa: PLW1509 - no thread of the tests is about to fork
     )
-
-
-def _listen_to_ctrl_c() -> None:
-    """What runs in the background of a shell ignores SIGINT, and its children inherit that; a newcomer's terminal does
-    not.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_the_demo_ends_well_shows_the_table_and_cleans_up(tmp_path: Path) -> None:
